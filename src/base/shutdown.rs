@@ -1,0 +1,197 @@
+//! Soft and hard stop, and the named tasks that are waited for.
+//!
+//! Soft: take nothing new, finish what runs. Hard: end what runs. Every task of ours is spawned here, by name.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A handle on the stopping of one node; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tracker: TaskTracker,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Names of the tasks that are running, for the message that says who did not stop.
+    running: Mutex<Vec<&'static str>>,
+    /// The first essential task that ended by itself.
+    fallen: Mutex<Option<&'static str>>,
+}
+
+/// Puts a name on the list of running tasks, and takes it off when dropped, also in a panic.
+struct Named {
+    name: &'static str,
+    shared: Arc<Shared>,
+}
+
+impl Named {
+    fn new(name: &'static str, shared: &Arc<Shared>) -> Self {
+        shared.running.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        Self { name, shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = running.iter().position(|name| *name == self.name) {
+            running.swap_remove(at);
+        }
+    }
+}
+
+/// Stops the node if an essential task falls, whether it returns or panics.
+struct Essential {
+    name: &'static str,
+    shutdown: Shutdown,
+}
+
+impl Drop for Essential {
+    fn drop(&mut self) {
+        if !self.shutdown.is_stopping() {
+            self.shutdown.shared.fallen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(self.name);
+            self.shutdown.stop();
+        }
+    }
+}
+
+impl Shutdown {
+    /// Nothing is stopping yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs a task that may end whenever it is done.
+    pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let named = Named::new(name, &self.shared);
+        self.tracker.spawn(async move {
+            let _named = named;
+            task.await
+        })
+    }
+
+    /// Runs a task without which the node is of no use: if it ends before the node stops, the node stops, as a failure.
+    pub fn spawn_essential<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let essential = Essential { name, shutdown: self.clone() };
+        self.spawn(name, async move {
+            let _essential = essential;
+            task.await;
+        })
+    }
+
+    /// Runs a task that nobody waits for: one that goes on while the others end, as listening for signals does.
+    #[expect(clippy::disallowed_methods, reason = "this is where it is allowed")]
+    pub fn spawn_detached(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(task));
+    }
+
+    /// Asks everything to finish and take nothing new.
+    pub fn stop(&self) {
+        self.soft.cancel();
+    }
+
+    /// Asks everything to end now.
+    pub fn stop_now(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+
+    /// Whether a stop, soft or hard, was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Comes back when a soft (or hard) stop is asked for.
+    pub async fn stopping(&self) {
+        self.soft.cancelled().await;
+    }
+
+    /// Comes back when a hard stop is asked for.
+    pub async fn stopping_now(&self) {
+        self.hard.cancelled().await;
+    }
+
+    /// A part of the node with a soft stop of its own, which also stops when the node does; tasks are counted together.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self {
+            soft: self.soft.child_token(),
+            hard: self.hard.child_token(),
+            tracker: self.tracker.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// The essential task that ended by itself and so stopped the node, if one did.
+    #[must_use]
+    pub fn fallen(&self) -> Option<&'static str> {
+        *self.shared.fallen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, after a stop, until every task has ended.
+    ///
+    /// # Errors
+    /// The names of those that still run after `patience`.
+    pub async fn finished(&self, patience: Duration) -> Result<(), Vec<&'static str>> {
+        self.tracker.close();
+        if tokio::time::timeout(patience, self.tracker.wait()).await.is_ok() {
+            return Ok(());
+        }
+        let mut names = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        names.sort_unstable();
+        Err(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_names_who_does_not_follow() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn("deaf", std::future::pending::<()>());
+        let obedient = shutdown.clone();
+        shutdown.spawn("obedient", async move { obedient.stopping().await });
+        shutdown.stop();
+        assert_eq!(shutdown.finished(Duration::from_secs(1)).await, Err(vec!["deaf"]));
+    }
+
+    #[tokio::test]
+    async fn an_essential_task_that_ends_stops_the_node_and_is_named() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn_essential("listener", async {});
+        shutdown.stopping().await;
+        assert_eq!(shutdown.fallen(), Some("listener"));
+        assert_eq!(shutdown.finished(Duration::from_secs(1)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_part_stops_alone_and_with_the_whole() {
+        let whole = Shutdown::new();
+        let part = whole.child();
+        part.stop();
+        assert!(part.is_stopping() && !whole.is_stopping());
+        let other = whole.child();
+        whole.stop_now();
+        other.stopping_now().await;
+    }
+}

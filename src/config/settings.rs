@@ -1,0 +1,188 @@
+//! Which source wins: default, database, file, environment; and the settings as the rooms ask for them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::schema::{HIDDEN, SETTINGS, Setting};
+use crate::config::value::{BadValue, parse_duration, parse_size};
+
+/// Where a value comes from. A later one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// From the table of settings.
+    Default,
+    /// Somebody saved it.
+    Database,
+    /// `[settings]` of the configuration file.
+    File,
+    /// A variable of the environment.
+    Environment,
+}
+
+impl Source {
+    /// As shown on the settings page.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Database => "database",
+            Self::File => "file",
+            Self::Environment => "environment",
+        }
+    }
+
+    /// Whether a value from here can't be changed in the database.
+    #[must_use]
+    pub const fn locks(self) -> bool {
+        matches!(self, Self::File | Self::Environment)
+    }
+}
+
+/// Values fixed outside the database, checked at the start; they do not change while the process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fixed {
+    values: BTreeMap<&'static str, (Source, String)>,
+}
+
+impl Fixed {
+    /// Fixes a setting; the environment wins over the file.
+    ///
+    /// # Errors
+    /// If there is no such setting or the value is not one of its kind.
+    pub fn set(&mut self, name: &str, text: &str, source: Source) -> Result<(), BadValue> {
+        let setting = Setting::find(name).ok_or_else(|| BadValue(unknown_setting(name)))?;
+        let value = setting.kind.check(text)?;
+        let entry = self.values.entry(setting.name).or_insert_with(|| (source, value.clone()));
+        if source >= entry.0 {
+            *entry = (source, value);
+        }
+        Ok(())
+    }
+}
+
+/// Says that there is no such setting, and which one may have been meant.
+#[must_use]
+pub fn unknown_setting(name: &str) -> String {
+    let last = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
+    let near = SETTINGS.iter().find(|setting| {
+        let known = setting.name.to_ascii_lowercase();
+        !last.is_empty() && (known.ends_with(&last) || last.starts_with(known.rsplit('.').next().unwrap_or("")))
+    });
+    match near {
+        Some(near) => format!("there is no setting `{name}`; perhaps {} is meant", near.name),
+        None => format!("there is no setting `{name}`; `switchboard settings list` shows all"),
+    }
+}
+
+/// One setting with its value and where that comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The value that is in force, in canonical form.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// All settings in force. A value; a changed one is a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Resolved>,
+}
+
+impl Settings {
+    /// Puts the sources together. What the database holds and this version can't read (a name it does not know, a value it
+    /// refuses) is passed over, so that a node never fails by it; the names are given back to be logged.
+    #[must_use]
+    pub fn resolve<'a>(fixed: &Fixed, stored: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Self, Vec<String>) {
+        let mut values: BTreeMap<_, _> = SETTINGS
+            .iter()
+            .map(|setting| (setting.name, Resolved { value: setting.default.to_owned(), source: Source::Default }))
+            .collect();
+        let mut unread = Vec::new();
+        for (name, text) in stored.into_iter().filter(|(name, _)| !HIDDEN.contains(name)) {
+            match Setting::find(name).map(|setting| (setting, setting.kind.check(text))) {
+                Some((setting, Ok(value))) => {
+                    values.insert(setting.name, Resolved { value, source: Source::Database });
+                }
+                _ => unread.push(name.to_owned()),
+            }
+        }
+        for (name, (source, value)) in &fixed.values {
+            values.insert(name, Resolved { value: value.clone(), source: *source });
+        }
+        (Self { values }, unread)
+    }
+
+    /// The setting of this name (one of [`crate::config::schema::name`]).
+    ///
+    /// # Panics
+    /// If there is none: that is a mistake in the program, not of a user.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &Resolved {
+        self.values.get(name).expect("rooms ask only for settings that are declared")
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self, name: &str) -> &str {
+        &self.get(name).value
+    }
+
+    /// As a length of time.
+    #[must_use]
+    pub fn duration(&self, name: &str) -> Duration {
+        parse_duration(self.text(name)).expect("values are checked before they are kept")
+    }
+
+    /// As a number of bytes.
+    #[must_use]
+    pub fn size(&self, name: &str) -> u64 {
+        parse_size(self.text(name)).expect("values are checked before they are kept")
+    }
+
+    /// As a whole number.
+    #[must_use]
+    pub fn integer(&self, name: &str) -> i64 {
+        self.text(name).parse().expect("values are checked before they are kept")
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::resolve(&Fixed::default(), []).0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::name;
+
+    #[test]
+    fn environment_wins_over_file_over_database_over_default() {
+        let stored = [(name::POLL_INTERVAL, "10s"), (name::STOP_PATIENCE, "5s")];
+        let mut fixed = Fixed::default();
+        fixed.set("Service.PollInterval", "20s", Source::Environment).unwrap();
+        fixed.set("Service.PollInterval", "30s", Source::File).unwrap();
+        let (settings, unread) = Settings::resolve(&fixed, stored);
+        assert_eq!(unread, Vec::<String>::new());
+        assert_eq!(settings.get(name::POLL_INTERVAL), &Resolved { value: "20s".into(), source: Source::Environment });
+        assert_eq!(settings.get(name::STOP_PATIENCE).source, Source::Database);
+        assert_eq!(settings.get(name::LOG_AGE).source, Source::Default);
+        assert_eq!(settings.duration(name::LOG_AGE), Duration::from_hours(7 * 24));
+    }
+
+    #[test]
+    fn what_the_database_holds_and_nobody_can_read_is_passed_over_and_named() {
+        let stored = [("Old.Setting", "1"), (name::POLL_INTERVAL, "never"), (name::FORMER_MESSENGER_KEY, "hidden")];
+        let (settings, unread) = Settings::resolve(&Fixed::default(), stored);
+        assert_eq!(unread, ["Old.Setting", name::POLL_INTERVAL]);
+        assert_eq!(settings.get(name::POLL_INTERVAL).source, Source::Default);
+    }
+
+    #[test]
+    fn a_misspelt_name_gets_a_hint() {
+        let error = Fixed::default().set("PollInterval", "1s", Source::File).unwrap_err().to_string();
+        assert!(error.contains("Service.PollInterval"), "{error}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Switchboard runs the background work of an application on service nodes and shows administrators every dispatcher's state and
+//! every log line the moment it happens.
+
+pub mod base;
+pub mod config;
+pub mod model;
+pub mod protocol;

@@ -1,0 +1,92 @@
+//! A node as the database knows it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::id::NodeId;
+
+/// What a process of ours does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Pages and JSON.
+    Web,
+    /// Background work.
+    Service,
+    /// Both, joined as two processes would be.
+    All,
+}
+
+impl Role {
+    /// As written on the command line and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Service => "service",
+            Self::All => "all",
+        }
+    }
+
+    /// Whether this role does background work.
+    #[must_use]
+    pub const fn has_service(self) -> bool {
+        matches!(self, Self::Service | Self::All)
+    }
+
+    /// Whether this role answers HTTP.
+    #[must_use]
+    pub const fn has_web(self) -> bool {
+        matches!(self, Self::Web | Self::All)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = BadRole;
+
+    fn from_str(text: &str) -> Result<Self, BadRole> {
+        match text {
+            "web" => Ok(Self::Web),
+            "service" => Ok(Self::Service),
+            "all" => Ok(Self::All),
+            _ => Err(BadRole(text.to_owned())),
+        }
+    }
+}
+
+/// A text that names no role.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no role; roles are all, web and service")]
+pub struct BadRole(String);
+
+/// A node as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Which one.
+    pub id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// Of the machine it runs on.
+    pub host: String,
+    /// Of the program it runs.
+    pub version: String,
+    /// Of its process.
+    pub pid: u32,
+    /// When its process started.
+    pub started_at: Timestamp,
+    /// When it last said that it lives.
+    pub heartbeat_at: Timestamp,
+    /// When it said that it stops, if it did.
+    pub stopped_at: Option<Timestamp>,
+    /// The fingerprint of the messenger key it uses.
+    pub key_fingerprint: Option<String>,
+}

@@ -1,0 +1,233 @@
+//! The whole state of a service node: its dispatchers, what they do and what they did.
+//!
+//! Both sides keep a [`NodeState`] and change it only by [`NodeState::apply`]: what the service node has and what a page shows
+//! can't differ, but in how far they have come.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{Epoch, ExecutionId, NodeId};
+use crate::model::execution::{Cause, Outcome, Progress};
+
+/// How many past runs a state remembers of each dispatcher: the bars of its row.
+pub const BARS: usize = 40;
+
+/// Everything there is to know about a service node's work now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// In which life of the node.
+    pub epoch: Epoch,
+    /// The number of the last event in it.
+    pub number: u64,
+    /// Which node, and what is known of it.
+    pub node: NodeFacts,
+    /// Every dispatcher, by name.
+    pub dispatchers: BTreeMap<String, DispatcherState>,
+}
+
+/// What does not change while a node works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Which one.
+    pub id: NodeId,
+    /// The machine it runs on.
+    pub host: String,
+    /// The program's version.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// When the process started.
+    pub started_at: Timestamp,
+}
+
+/// A dispatcher: what it is, what it does, what it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DispatcherState {
+    /// Its name: `[a-z0-9][a-z0-9_-]{0,63}`.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// What it does, in a sentence.
+    pub description: String,
+    /// Who declared it.
+    pub origin: Origin,
+    /// When it runs, in words (`every 5 m`, `15 3 * * * Europe/Berlin`, `when told`).
+    pub schedule: String,
+    /// What it is doing or waiting for.
+    pub activity: Activity,
+    /// When it runs by itself, if it is going to.
+    pub next_at: Option<Timestamp>,
+    /// The runs that are going on.
+    pub running: Vec<Run>,
+    /// How many may go on at once.
+    pub limit: u32,
+    /// How many runs wait.
+    pub queued: u32,
+    /// The last runs that ended, oldest first, at most [`BARS`].
+    pub recent: Vec<Bar>,
+    /// The last failure, until a run is normal again.
+    pub last_error: Option<LastError>,
+    /// How many runs failed one after the other.
+    pub failures: u32,
+    /// Times passed over because the run before had not ended.
+    pub skipped: u64,
+}
+
+/// Who declared a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It does the product's own work.
+    BuiltIn,
+    /// The operator, in the configuration file.
+    Job,
+    /// The program that embeds this one.
+    Program,
+}
+
+/// What a dispatcher is doing or waiting for, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Activity {
+    /// It waits until it is due or told.
+    Idle,
+    /// A run waits to begin.
+    Queued,
+    /// It runs.
+    Running,
+    /// Somebody paused it.
+    Paused {
+        /// Who.
+        by: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its last run failed; it tries again.
+    Failing {
+        /// When.
+        next_attempt: Option<Timestamp>,
+    },
+    /// It should have run, and did not.
+    Overdue {
+        /// By when it should have.
+        expected_by: Timestamp,
+    },
+    /// Another node does this work.
+    Standby {
+        /// Which one.
+        primary: NodeId,
+    },
+    /// It is switched off.
+    Disabled {
+        /// By which setting or line of the configuration file.
+        by: String,
+    },
+}
+
+impl Activity {
+    /// The one word for it, as in JSON and in the page's classes.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused { .. } => "paused",
+            Self::Failing { .. } => "failing",
+            Self::Overdue { .. } => "overdue",
+            Self::Standby { .. } => "standby",
+            Self::Disabled { .. } => "disabled",
+        }
+    }
+}
+
+/// A run that is going on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which one.
+    pub execution: ExecutionId,
+    /// Why.
+    pub cause: Cause,
+    /// Who asked for it, if somebody did.
+    pub by: Option<String>,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// How far it says it is.
+    pub progress: Option<Progress>,
+    /// Who asked to end it, if somebody did.
+    pub cancelled_by: Option<String>,
+}
+
+/// A run that ended: a bar of the row's chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bar {
+    /// Which one.
+    pub execution: ExecutionId,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Bar {
+    /// How long it took.
+    #[must_use]
+    pub fn duration(&self) -> std::time::Duration {
+        self.finished_at.since(self.started_at)
+    }
+}
+
+/// A failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// Of which run.
+    pub execution: ExecutionId,
+    /// When.
+    pub at: Timestamp,
+    /// What it said.
+    pub message: String,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is part of the state now.
+    Changed,
+    /// It was already: its number is not above the state's.
+    Known,
+    /// Events before it are missing: the whole state is needed.
+    Missing,
+}
+
+impl NodeState {
+    /// A node that has done nothing yet.
+    #[must_use]
+    pub fn new(epoch: Epoch, node: NodeFacts) -> Self {
+        Self { epoch, number: 0, node, dispatchers: BTreeMap::new() }
+    }
+}
+
+impl DispatcherState {
+    /// How long its runs that ended normally took, in the middle; none if there is none.
+    #[must_use]
+    pub fn median_duration(&self) -> Option<std::time::Duration> {
+        let mut durations: Vec<_> = self
+            .recent
+            .iter()
+            .filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning))
+            .map(Bar::duration)
+            .collect();
+        durations.sort_unstable();
+        durations.get(durations.len() / 2).copied()
+    }
+
+    /// The last run that ended.
+    #[must_use]
+    pub fn last(&self) -> Option<&Bar> {
+        self.recent.last()
+    }
+}
