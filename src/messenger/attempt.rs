@@ -1,0 +1,90 @@
+//! One attempt to reach the other end, with the current key and then with the former; or several, for a while.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::base::backoff::Backoff;
+use crate::base::clock::SharedClock;
+use crate::base::id::NodeId;
+use crate::messenger::endpoint::Endpoint;
+use crate::messenger::error::Error;
+use crate::messenger::metrics::Meter;
+use crate::messenger::secure::keys::Key;
+use crate::messenger::secure::{SecureChannel, SharedKeys};
+use crate::messenger::transport;
+
+/// How long connecting and shaking hands with one key may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The delays between attempts: soon enough that the other end's return is noticed within two seconds.
+pub(crate) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+
+/// What every attempt needs.
+#[derive(Clone)]
+pub(crate) struct Attempts {
+    pub(crate) node: NodeId,
+    pub(crate) keys: SharedKeys,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) clock: SharedClock,
+}
+
+impl Attempts {
+    /// One attempt. `silence` is borne on the new link from the start.
+    ///
+    /// # Errors
+    /// Why there is no link. If no key fits, the mismatch of the current one.
+    pub(crate) async fn once(&self, endpoint: &Endpoint, silence: Duration) -> Result<SecureChannel, Error> {
+        let mut mismatch = None;
+        for key in self.keys.to_dial_with() {
+            let attempt = timeout(ATTEMPT_LIMIT, self.with(&key, endpoint, silence)).await;
+            match attempt.unwrap_or(Err(Error::Silent(ATTEMPT_LIMIT))) {
+                Err(error @ Error::KeyMismatch { .. }) => mismatch = mismatch.or(Some(error)),
+                done => return done,
+            }
+        }
+        Err(mismatch.unwrap_or(Error::Closed))
+    }
+
+    /// Attempts again and again for as long as `patience`.
+    ///
+    /// # Errors
+    /// Why the last one failed.
+    pub(crate) async fn several(
+        &self,
+        endpoint: &Endpoint,
+        silence: Duration,
+        patience: Duration,
+    ) -> Result<SecureChannel, Error> {
+        let deadline = Instant::now() + patience;
+        let mut backoff = BACKOFF;
+        loop {
+            match self.once(endpoint, silence).await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => {
+                    let next = Instant::now() + backoff.next_delay();
+                    if next > deadline {
+                        return Err(error);
+                    }
+                    tokio::time::sleep_until(next).await;
+                }
+            }
+        }
+    }
+
+    async fn with(&self, key: &Key, endpoint: &Endpoint, silence: Duration) -> Result<SecureChannel, Error> {
+        let link = transport::to(endpoint).connect().await.map_err(|error| cannot_connect(endpoint, error))?;
+        SecureChannel::initiate(link, &self.node, key, silence, &self.meter, Arc::clone(&self.clock)).await
+    }
+}
+
+fn cannot_connect(endpoint: &Endpoint, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Error::Refused { endpoint: endpoint.to_string(), source }
+        }
+        kind => Error::Io(io::Error::new(kind, format!("can't connect to {endpoint}: {source}"))),
+    }
+}
