@@ -1,0 +1,142 @@
+//! Notices that other processes changed the database, and keeps its write-ahead log short beside the commits.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::base::shutdown::Shutdown;
+use crate::store::database::Database;
+
+/// How often the database is asked whether somebody changed it.
+const PACE: Duration = Duration::from_millis(200);
+/// How often, at most, the length of the write-ahead log is looked at; only after changes.
+const CHECKPOINT_PACE: Duration = Duration::from_secs(1);
+/// From how many pages (of 4 KiB) on it is copied into the database.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// Counts a commit that others are to notice, as its last statement. The number it has.
+pub(crate) async fn count(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+    let number: i64 =
+        sqlx::query_scalar("update revision set number = number + 1 returning number").fetch_one(connection).await?;
+    Ok(number.cast_unsigned())
+}
+
+/// Tells everybody in this process; of several who tell at once the latest holds.
+pub(crate) fn tell(changes: &watch::Sender<u64>, number: u64) {
+    changes.send_if_modified(|present| {
+        let newer = *present < number;
+        if newer {
+            *present = number;
+        }
+        newer
+    });
+}
+
+/// What a process knows of the database's changes.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// SQLite's own count of commits of all other connections; comparable only on one connection, hence the one for it. Cheap.
+    version: i64,
+    /// The number of the last commit that counts.
+    revision: u64,
+}
+
+/// Starts both tasks. They end when a stop is asked for, or when the store is dropped. Whatever changes from now on is noticed.
+pub(crate) async fn start(database: &Arc<Database>, shutdown: &Shutdown) -> Result<watch::Sender<u64>, sqlx::Error> {
+    let mut connection = None;
+    let first = look(database, &mut connection, None).await?;
+    let (changes, _) = watch::channel(first.revision);
+    let (moved, hears) = watch::channel(first.version);
+    let stopping = shutdown.clone();
+    let notice = notice(Arc::downgrade(database), changes.clone(), moved, connection, first);
+    shutdown.spawn("store: changes", async move {
+        tokio::select! {
+            () = notice => {}
+            () = stopping.stopping() => {}
+        }
+    });
+    let stopping = shutdown.clone();
+    let checkpoint = checkpoint(Arc::downgrade(database), hears);
+    shutdown.spawn("store: checkpoint", async move {
+        tokio::select! {
+            () = checkpoint => {}
+            () = stopping.stopping() => {}
+        }
+    });
+    Ok(changes)
+}
+
+async fn notice(
+    database: Weak<Database>,
+    changes: watch::Sender<u64>,
+    moved: watch::Sender<i64>,
+    mut connection: Option<SqliteConnection>,
+    first: Seen,
+) {
+    let mut last = Some(first);
+    let mut ticks = tokio::time::interval(PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(database) = database.upgrade() else { return };
+        match look(&database, &mut connection, last).await {
+            Ok(seen) => {
+                tell(&changes, seen.revision);
+                if last.is_none_or(|last| last.version != seen.version) {
+                    moved.send_replace(seen.version);
+                }
+                last = Some(seen);
+            }
+            Err(error) => {
+                if last.take().is_some() {
+                    tracing::warn!(%error, "can't ask the database whether it changed; trying again until it answers");
+                }
+                connection = None;
+            }
+        }
+    }
+}
+
+async fn look(
+    database: &Database,
+    connection: &mut Option<SqliteConnection>,
+    last: Option<Seen>,
+) -> Result<Seen, sqlx::Error> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(database.connect().await?),
+    };
+    // the version first: a commit between the two is looked at again
+    let version = sqlx::query_scalar("pragma data_version").fetch_one(&mut *connection).await?;
+    if let Some(last) = last.filter(|last| last.version == version) {
+        return Ok(last);
+    }
+    let revision: i64 = sqlx::query_scalar("select number from revision").fetch_one(connection).await?;
+    Ok(Seen { version, revision: revision.cast_unsigned() })
+}
+
+/// Copies the write-ahead log into the database when it has grown, without any lock that a commit would wait for.
+async fn checkpoint(database: Weak<Database>, mut moves: watch::Receiver<i64>) {
+    while moves.changed().await.is_ok() {
+        tokio::time::sleep(CHECKPOINT_PACE).await;
+        moves.mark_unchanged();
+        let Some(database) = database.upgrade() else { return };
+        if let Err(error) = checkpoint_if_long(&database).await {
+            // a commit does it when the log has grown further, and says so if it can't
+            tracing::debug!(%error, "could not copy the write-ahead log");
+        }
+    }
+}
+
+async fn checkpoint_if_long(database: &Database) -> Result<(), sqlx::Error> {
+    let mut connection = database.readers().acquire().await?;
+    let (_, pages, copied): (i64, i64, i64) =
+        sqlx::query_as("pragma wal_checkpoint(noop)").fetch_one(&mut *connection).await?;
+    if pages - copied >= CHECKPOINT_PAGES {
+        sqlx::query("pragma wal_checkpoint(passive)").execute(&mut *connection).await?;
+    }
+    Ok(())
+}

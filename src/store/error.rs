@@ -1,0 +1,94 @@
+//! Not found, conflict, busy, broken.
+
+/// What a caller can do about a failed call.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else was faster: look again and decide.
+    #[error("{0}")]
+    Conflict(String),
+    /// The database is locked, full or can't be reached; nothing was changed; try again. A transaction that met this is of no
+    /// more use: drop it.
+    #[error("the database can't take this now: {}", reason(.0).unwrap_or("it failed"))]
+    Busy(#[source] sqlx::Error),
+    /// A sealed value does not open with this node's encryption key.
+    #[error("{0} can't be opened with this node's encryption key")]
+    Sealed(String),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Broken(#[source] sqlx::Error),
+}
+
+/// Why a store can't be opened; each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The text says all.
+    #[error("{0}")]
+    Refused(String),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if reason(&error).is_some() { Self::Busy(error) } else { Self::Broken(error) }
+    }
+}
+
+impl Error {
+    /// A row holds what this program can't read.
+    pub(crate) fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Broken(sqlx::Error::Decode(Box::new(error)))
+    }
+
+    /// Nobody got out of the way in time.
+    pub(crate) const fn timed_out() -> Self {
+        Self::Busy(sqlx::Error::PoolTimedOut)
+    }
+}
+
+/// SQLite's primary result code, if the error is one of SQLite's.
+pub(crate) fn code(error: &sqlx::Error) -> Option<i32> {
+    // the code is an extended one; its lowest byte is the primary one
+    Some(error.as_database_error()?.code()?.parse::<i32>().ok()? & 0xff)
+}
+
+/// Whether another connection holds the lock that was needed.
+pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(code(error), Some(5 | 6))
+}
+
+/// Why it is worth trying again, in words; none if it is not.
+fn reason(error: &sqlx::Error) -> Option<&'static str> {
+    if matches!(error, sqlx::Error::PoolTimedOut) {
+        return Some("it is busy with other work; try again in a moment");
+    }
+    // names of the codes: BUSY and LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN
+    Some(match code(error)? {
+        5 | 6 => "another process is writing and did not finish in time; try again in a moment",
+        7 => "there is not enough memory; try again when there is more",
+        8 => "its file can't be written to; make the data directory writable, then try again",
+        10 => "reading or writing its file failed; look at the disk, then try again",
+        13 => "the disk is full; free some space, then try again",
+        14 => "its file can't be opened; look at the data directory, then try again",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_says_what_helps_and_keeps_the_cause() {
+        let error = Error::from(sqlx::Error::PoolTimedOut);
+        assert!(matches!(error, Error::Busy(_)));
+        assert!(error.to_string().contains("try again"), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[test]
+    fn what_retrying_does_not_mend_is_broken() {
+        assert!(matches!(Error::from(sqlx::Error::RowNotFound), Error::Broken(_)));
+    }
+}

@@ -1,0 +1,303 @@
+//! Kept log lines: what is kept, and how it is read again.
+
+use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
+use crate::base::ring::Counts;
+use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine, Stream};
+use crate::store::Store;
+use crate::store::error::Error;
+
+/// The level a gap has in the database: above all others, so that it passes every filter by level.
+pub(crate) const GAP_LEVEL: i64 = 5;
+
+/// A gap that is written so long after a run ended may still hold lines of it, in microseconds.
+const GAP_DELAY: i64 = 10_000_000;
+
+/// A row of the kept log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptRow {
+    /// A line.
+    Line(LogLine),
+    /// Lines that were not kept because there were too many.
+    Gap(NodeId, Epoch, LogGap),
+}
+
+/// Which kept rows to read. Rows come oldest first, in the order in which they were kept. Gaps pass the filters by level and
+/// source: what was lost might have passed. Those that fall into the time of a run count as its own.
+#[derive(Clone, Debug, Default)]
+pub struct KeptFilter {
+    /// Of this run only.
+    pub execution: Option<ExecutionId>,
+    /// Of this level and above.
+    pub level: Option<Level>,
+    /// From these sources; from all if empty. Each costs a query: few.
+    pub sources: Vec<String>,
+    /// After this place of its life; from the newest `limit` if none, or if nothing is known of that life (any more).
+    pub after: Option<Cursor>,
+    /// Before this place of its life (to scroll back). As if there were none if nothing is known of that life.
+    pub before: Option<Cursor>,
+    /// At most so many (the newest ones that fit, unless `after` is given).
+    pub limit: u32,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: i64,
+    node: String,
+    epoch: String,
+    seq: i64,
+    at: i64,
+    level: i64,
+    source: String,
+    execution: Option<i64>,
+    stream: Option<i64>,
+    gap_to: Option<i64>,
+    text: String,
+}
+
+/// Between which rows to read, both left out.
+#[derive(Clone, Copy)]
+struct Bounds {
+    above: i64,
+    below: i64,
+    oldest_first: bool,
+    /// In a gap that the cursor stands in, the first line the reader has not seen.
+    unseen: Option<u64>,
+}
+
+impl Store {
+    /// Kept rows of a node's log (of all nodes if none is named).
+    pub async fn kept_rows(&self, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Vec<KeptRow>, Error> {
+        // one snapshot for all queries, so that nothing moves between them
+        let mut snapshot = self.read().begin().await?;
+        let connection = &mut *snapshot;
+        let bounds = Bounds::find(connection, node, filter).await?;
+        let mut rows = Vec::new();
+        if filter.sources.is_empty() {
+            rows = lines(connection, node, filter, None, bounds).await?;
+        }
+        for source in &filter.sources {
+            rows.extend(lines(connection, node, filter, Some(source), bounds).await?);
+        }
+        if filter.execution.is_some() || !filter.sources.is_empty() {
+            rows.extend(gaps(connection, node, filter, bounds).await?);
+        }
+        drop(snapshot);
+        rows.sort_unstable_by_key(|row| row.id);
+        rows.dedup_by_key(|row| row.id);
+        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+        if bounds.oldest_first {
+            rows.truncate(limit);
+        } else {
+            rows.drain(..rows.len().saturating_sub(limit));
+        }
+        rows.into_iter().map(|row| row.read(bounds.unseen)).collect()
+    }
+
+    /// How many rows are kept, and for how many bytes they count in [`Transaction::purge_rows`].
+    ///
+    /// [`Transaction::purge_rows`]: crate::store::Transaction::purge_rows
+    pub async fn kept_total(&self) -> Result<(u64, u64), Error> {
+        let (rows, bytes): (i64, i64) =
+            sqlx::query_as("select row_count, bytes from log_total").fetch_one(self.read()).await?;
+        Ok((rows.cast_unsigned(), bytes.cast_unsigned()))
+    }
+}
+
+impl Bounds {
+    async fn find(
+        connection: &mut SqliteConnection,
+        node: Option<&NodeId>,
+        filter: &KeptFilter,
+    ) -> Result<Self, Error> {
+        let mut bounds = Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None };
+        if let Some(after) = filter.after
+            && let Some(life) = life(connection, node, after.epoch).await?
+        {
+            bounds.oldest_first = true;
+            let last: Option<(i64, Option<i64>)> = sqlx::query_as(
+                "select id, gap_to from log_rows where life = $1 and seq <= $2 order by seq desc limit 1",
+            )
+            .bind(life)
+            .bind(bound(after.seq))
+            .fetch_optional(&mut *connection)
+            .await?;
+            bounds.above = match last {
+                // the reader saw a part of what others lost; the rest is lost for it, too
+                Some((id, Some(to))) if to.cast_unsigned() > after.seq => {
+                    bounds.unseen = Some(after.seq + 1);
+                    id - 1
+                }
+                Some((id, _)) => id,
+                None => first_from(connection, life, 0).await?.map_or(i64::MAX, |first| first - 1),
+            };
+        }
+        if let Some(before) = filter.before
+            && let Some(life) = life(connection, node, before.epoch).await?
+        {
+            bounds.below = first_from(connection, life, bound(before.seq)).await?.unwrap_or(i64::MAX);
+        }
+        Ok(bounds)
+    }
+}
+
+/// The first row of this life from `seq` on, or else of a later one.
+async fn first_from(connection: &mut SqliteConnection, life: i64, seq: i64) -> Result<Option<i64>, Error> {
+    let own: Option<i64> =
+        sqlx::query_scalar("select id from log_rows where life = $1 and seq >= $2 order by seq limit 1")
+            .bind(life)
+            .bind(seq)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if own.is_some() {
+        return Ok(own);
+    }
+    let later = sqlx::query_scalar("select id from log_rows where life > $1 order by life, seq limit 1")
+        .bind(life)
+        .fetch_optional(connection)
+        .await?;
+    Ok(later)
+}
+
+async fn life(connection: &mut SqliteConnection, node: Option<&NodeId>, epoch: Epoch) -> Result<Option<i64>, Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("select id from log_lives where epoch = ");
+    query.push_bind(epoch.to_string());
+    if let Some(node) = node {
+        query.push(" and node = ").push_bind(node.as_str());
+    }
+    query.push(" order by id desc limit 1");
+    Ok(query.build_query_scalar().fetch_optional(connection).await?)
+}
+
+fn select(node: Option<&NodeId>, bounds: Bounds) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(
+        "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
+         from log_rows r join log_lives l on l.id = r.life where r.id > ",
+    );
+    query.push_bind(bounds.above).push(" and r.id < ").push_bind(bounds.below);
+    if let Some(node) = node {
+        query.push(" and l.node = ").push_bind(node.as_str().to_owned());
+    }
+    query
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    mut query: QueryBuilder<Sqlite>,
+    bounds: Bounds,
+    limit: u32,
+) -> Result<Vec<Row>, Error> {
+    query.push(if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " });
+    query.push_bind(i64::from(limit));
+    Ok(query.build_query_as().fetch_all(connection).await?)
+}
+
+/// The rows that pass by level, and are of this run and source if there is one; each source by itself, which its index serves
+/// however rare it is.
+async fn lines(
+    connection: &mut SqliteConnection,
+    node: Option<&NodeId>,
+    filter: &KeptFilter,
+    source: Option<&str>,
+    bounds: Bounds,
+) -> Result<Vec<Row>, Error> {
+    let mut query = select(node, bounds);
+    if let Some(execution) = filter.execution {
+        query.push(" and r.execution = ").push_bind(execution.0);
+    }
+    if let Some(source) = source {
+        query.push(" and r.source = ").push_bind(source.to_owned());
+    }
+    if let Some(level) = filter.level.filter(|level| *level > Level::Trace) {
+        if level >= Level::Warn {
+            // in so many words, so that the index of warnings and errors is used
+            query.push(" and r.level >= 3");
+        }
+        query.push(" and r.level >= ").push_bind(i64::from(level.index()));
+    }
+    fetch(connection, query, bounds, filter.limit).await
+}
+
+/// The gaps; of a run those written while it went on, or shortly after.
+async fn gaps(
+    connection: &mut SqliteConnection,
+    node: Option<&NodeId>,
+    filter: &KeptFilter,
+    bounds: Bounds,
+) -> Result<Vec<Row>, Error> {
+    let mut query = select(node, bounds);
+    query.push(" and r.level >= 3 and r.level = ").push_bind(GAP_LEVEL);
+    if let Some(execution) = filter.execution {
+        let run: Option<(Option<i64>, Option<i64>)> =
+            sqlx::query_as("select started_at, finished_at from executions where id = $1")
+                .bind(execution.0)
+                .fetch_optional(&mut *connection)
+                .await?;
+        let Some((Some(started), finished)) = run else { return Ok(Vec::new()) };
+        query.push(" and r.at >= ").push_bind(started);
+        query.push(" and r.at <= ").push_bind(finished.map_or(i64::MAX, |finished| finished.saturating_add(GAP_DELAY)));
+    }
+    fetch(connection, query, bounds, filter.limit).await
+}
+
+impl Row {
+    /// `unseen`: in the gap that the cursor stands in, the first line the reader has not seen.
+    fn read(self, unseen: Option<u64>) -> Result<KeptRow, Error> {
+        let (node, seq) = (NodeId::new(self.node), self.seq.cast_unsigned());
+        let epoch = self.epoch.parse().map_err(Error::unreadable)?;
+        if let Some(to) = self.gap_to {
+            let to = to.cast_unsigned();
+            return Ok(KeptRow::Gap(
+                node,
+                epoch,
+                match unseen {
+                    // how the lines seen and unseen divide into levels is not known
+                    Some(unseen) if (seq..=to).contains(&unseen) => {
+                        LogGap { from: unseen, to, by_level: Counts::default() }
+                    }
+                    _ => LogGap { from: seq, to, by_level: read_counts(&self.text) },
+                },
+            ));
+        }
+        let entry = LogEntry {
+            time: Timestamp::from_micros(self.at),
+            level: u8::try_from(self.level).ok().and_then(Level::from_index).unwrap_or(Level::Error),
+            source: self.source.into(),
+            execution: self.execution.map(ExecutionId),
+            stream: self.stream.map(|stream| if stream == STDERR { Stream::Stderr } else { Stream::Stdout }),
+            text: self.text.into(),
+        };
+        Ok(KeptRow::Line(LogLine { node, epoch, seq, entry }))
+    }
+}
+
+const STDOUT: i64 = 1;
+const STDERR: i64 = 2;
+
+/// As a stream stands in the database.
+pub(crate) const fn stream_number(stream: Stream) -> i64 {
+    match stream {
+        Stream::Stdout => STDOUT,
+        Stream::Stderr => STDERR,
+    }
+}
+
+/// As a gap's counts stand in the database: five numbers.
+pub(crate) fn write_counts(counts: &Counts) -> String {
+    counts.map(|count| count.to_string()).join(" ")
+}
+
+fn read_counts(text: &str) -> Counts {
+    let mut counts = Counts::default();
+    for (count, word) in counts.iter_mut().zip(text.split(' ')) {
+        *count = word.parse().unwrap_or(0);
+    }
+    counts
+}
+
+/// A line's number as the database has it; a cursor may hold any.
+fn bound(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
