@@ -7,3 +7,5 @@ pub mod model;
 pub mod protocol;
 pub mod messenger;
 pub mod store;
+pub mod auth;
+pub mod control;

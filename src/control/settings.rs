@@ -1,0 +1,233 @@
+//! Saving settings: all or none, each checked, versioned and written down.
+
+use std::collections::BTreeSet;
+
+use crate::config::schema::Setting;
+use crate::config::schema::name::{MESSENGER_ENDPOINT, MESSENGER_KEY, SESSION_AGE, SESSION_IDLE};
+use crate::config::settings::{Settings, Source, unknown_setting};
+use crate::config::value::{parse_duration, show_duration};
+use crate::control::{Actor, Change, Control, Refusal, quoted};
+use crate::messenger::secure::keys::Key;
+use crate::store::error::Error;
+
+/// A change that can be made.
+struct Checked {
+    setting: &'static Setting,
+    /// In canonical form; none: back to the default.
+    value: Option<String>,
+    seen: Option<i64>,
+}
+
+impl Control {
+    /// Saves settings, all or none: unknown, locked and ill-typed ones are refused, with the reason beside each.
+    /// Gives the new versions in order; a setting that has the value already keeps its version.
+    pub async fn save_settings(&self, actor: &Actor, changes: Vec<Change>) -> Result<Vec<(String, i64)>, Refusal> {
+        actor.must_act()?;
+        let checked = self.check(changes).await?;
+        let mut transaction = self.store.begin().await?;
+        let stored = self.store.settings().await?;
+        let mut versions = Vec::with_capacity(checked.len());
+        let mut is_changed = false;
+        for Checked { setting, value, seen } in checked {
+            let present = stored.iter().find(|stored| stored.name == setting.name);
+            let version = match present {
+                Some(present) => present.version,
+                None => self.store.setting_history(Some(setting.name), 1).await?.first().map_or(0, |last| last.version),
+            };
+            // saved by somebody else since it was looked at; one cleared before counts as never saved, too
+            if seen.is_some_and(|seen| seen != version && (seen != 0 || present.is_some())) {
+                return Err(self.changed_meanwhile(setting.name, seen).await?);
+            }
+            if present.map(|present| &present.value) == value.as_ref() {
+                versions.push((setting.name.to_owned(), version));
+                continue;
+            }
+            is_changed = true;
+            let version = if setting.name == MESSENGER_KEY {
+                let key = value.as_deref().and_then(Key::from_base64);
+                let key = key.ok_or_else(|| Refusal::invalid(MESSENGER_KEY, setting.kind.allowed()))?;
+                self.replace_key(&mut transaction, actor, &key, None, false).await?
+            } else {
+                let now = self.clock.now();
+                let version = transaction
+                    .save_setting(setting.name, value.as_deref(), setting.secret, None, &actor.who, now)
+                    .await?;
+                let former = present.map(|present| present.value.as_str());
+                let result = describe(setting, former, value.as_deref());
+                self.audit(&mut transaction, actor, "setting:change", setting.name, result).await?;
+                version
+            };
+            versions.push((setting.name.to_owned(), version));
+        }
+        if is_changed {
+            transaction.commit().await?;
+            self.wake(None);
+        }
+        Ok(versions)
+    }
+
+    /// Why a setting can't be changed in the database, if it can't.
+    #[must_use]
+    pub fn lock_reason(&self, name: &str) -> Option<String> {
+        let setting = Setting::find(name)?;
+        let (fixed, _) = Settings::resolve(&self.fixed, []);
+        match fixed.get(setting.name).source {
+            Source::Environment => Some(format!("is fixed by the environment variable {}", setting.variable())),
+            Source::File => Some("is fixed under [settings] in the configuration file".to_owned()),
+            Source::Default | Source::Database => None,
+        }
+    }
+
+    /// Every reason why one of these can't be saved, or what is to be saved.
+    async fn check(&self, changes: Vec<Change>) -> Result<Vec<Checked>, Refusal> {
+        let mut checked: Vec<Checked> = Vec::with_capacity(changes.len());
+        let mut wrong = Vec::new();
+        let mut names = BTreeSet::new();
+        for change in changes {
+            let Some(setting) = Setting::find(&change.name) else {
+                let short = quoted(&change.name);
+                wrong.push((short.trim_matches('`').to_owned(), unknown_setting(short.trim_matches('`'))));
+                continue;
+            };
+            let refuse = |why: String| (setting.name.to_owned(), why);
+            if !names.insert(setting.name) {
+                wrong.push(refuse("stands here twice".to_owned()));
+            } else if let Some(reason) = self.lock_reason(setting.name) {
+                wrong.push(refuse(reason));
+            } else {
+                match check_value(setting, change.value.as_deref()) {
+                    Ok(value) => checked.push(Checked { setting, value, seen: change.seen }),
+                    Err(why) => wrong.push(refuse(why)),
+                }
+            }
+        }
+        wrong.extend(self.check_together(&checked));
+        if let Some(why) = check_pipe(&checked).await {
+            wrong.push((MESSENGER_ENDPOINT.to_owned(), why));
+        }
+        if wrong.is_empty() { Ok(checked) } else { Err(Refusal::Invalid(wrong)) }
+    }
+
+    /// What does not go together with the other settings as they will be.
+    fn check_together(&self, checked: &[Checked]) -> Option<(String, String)> {
+        let change = |name: &str| checked.iter().find(|change| change.setting.name == name);
+        let future = |name: &str| {
+            let text = match change(name) {
+                Some(change) => change.value.clone().unwrap_or_else(|| change.setting.default.to_owned()),
+                None => self.settings.borrow().text(name).to_owned(),
+            };
+            parse_duration(&text).ok()
+        };
+        let first = change(SESSION_IDLE).or_else(|| change(SESSION_AGE))?.setting.name;
+        let (idle, age) = (future(SESSION_IDLE)?, future(SESSION_AGE)?);
+        (idle > age).then(|| {
+            let why = format!(
+                "{SESSION_IDLE} ({}) would be longer than {SESSION_AGE} ({}): change both, or choose another",
+                show_duration(idle),
+                show_duration(age)
+            );
+            (first.to_owned(), why)
+        })
+    }
+
+    /// Says who was faster. Never the value of a secret.
+    pub(super) async fn changed_meanwhile(&self, name: &str, seen: Option<i64>) -> Result<Refusal, Error> {
+        let last = self.store.setting_history(Some(name), 1).await?.into_iter().next();
+        let seen = seen.map_or_else(String::new, |seen| format!(", you saw version {seen}"));
+        Ok(Refusal::Conflict(match last {
+            Some(last) => {
+                let what = match last.value {
+                    Some(value) => format!(" to `{value}`"),
+                    None if last.cleared => " back to the default".to_owned(),
+                    None => String::new(),
+                };
+                format!(
+                    "{name} was changed{what} by {} at {} (version {}{seen}); look at it again",
+                    last.changed_by, last.changed_at, last.version
+                )
+            }
+            None => format!("{name} was never saved{seen}; look at it again"),
+        }))
+    }
+}
+
+/// The value in canonical form; none for empty: back to the default.
+fn check_value(setting: &Setting, text: Option<&str>) -> Result<Option<String>, String> {
+    let text = text.unwrap_or("").trim();
+    if text.is_empty() {
+        // without a key no node reaches another, and there is no default to go back to
+        return if setting.name == MESSENGER_KEY {
+            Err("can't be empty; generate a new key to be rid of this one".to_owned())
+        } else {
+            Ok(None)
+        };
+    }
+    setting.kind.check(text).map(Some).map_err(|bad| bad.to_string())
+}
+
+/// Why the pipe's folder will not do, if it will not: a listener could not be opened there.
+async fn check_pipe(checked: &[Checked]) -> Option<String> {
+    let change = checked.iter().find(|change| change.setting.name == MESSENGER_ENDPOINT)?;
+    let path = std::path::Path::new(change.value.as_deref()?.strip_prefix("pipe:")?);
+    let folder = path.parent()?;
+    match tokio::fs::metadata(folder).await {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(format!("{} is no folder", folder.display())),
+        Err(error) => Some(format!("the folder {} can't be used: {error}", folder.display())),
+    }
+}
+
+/// What the audit says of a change.
+fn describe(setting: &Setting, former: Option<&str>, value: Option<&str>) -> String {
+    match (setting.secret, value) {
+        (true, Some(_)) => "replaced".to_owned(),
+        (true, None) => "cleared".to_owned(),
+        (false, value) => {
+            let shown = |value: Option<&str>| match value {
+                Some(value) => format!("`{value}`"),
+                None => format!("`{}` (default)", setting.default),
+            };
+            format!("{} → {}", shown(former), shown(value))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::name::POLL_INTERVAL;
+    use crate::config::value::Kind;
+
+    fn setting(name: &str) -> &'static Setting {
+        Setting::find(name).unwrap()
+    }
+
+    #[test]
+    fn empty_means_the_default_but_for_the_key() {
+        assert_eq!(check_value(setting(POLL_INTERVAL), None), Ok(None));
+        assert_eq!(check_value(setting(POLL_INTERVAL), Some("  ")), Ok(None));
+        assert_eq!(check_value(setting(POLL_INTERVAL), Some("30")), Ok(Some("30s".to_owned())));
+        assert!(check_value(setting(MESSENGER_KEY), Some("")).unwrap_err().contains("generate"));
+        assert!(check_value(setting(POLL_INTERVAL), Some("soon")).unwrap_err().contains("15m"));
+    }
+
+    #[test]
+    fn the_audit_never_holds_a_secret() {
+        let secret = Setting { secret: true, kind: Kind::Text { max: 99 }, ..*setting(POLL_INTERVAL) };
+        for text in [describe(&secret, Some("hunter2"), Some("hunter3")), describe(&secret, Some("hunter2"), None)] {
+            assert!(!text.contains("hunter"), "{text}");
+        }
+        assert_eq!(describe(setting(POLL_INTERVAL), None, Some("30s")), "`15s` (default) → `30s`");
+    }
+
+    #[tokio::test]
+    async fn a_pipe_needs_a_folder_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: String| {
+            [Checked { setting: setting(MESSENGER_ENDPOINT), value: Some(format!("pipe:{path}")), seen: None }]
+        };
+        assert_eq!(check_pipe(&at(format!("{}/a.sock", folder.path().display()))).await, None);
+        let why = check_pipe(&at(format!("{}/none/a.sock", folder.path().display()))).await.unwrap();
+        assert!(why.contains("none"), "{why}");
+    }
+}
