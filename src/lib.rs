@@ -9,3 +9,4 @@ pub mod messenger;
 pub mod store;
 pub mod auth;
 pub mod control;
+pub mod service;

@@ -1,0 +1,85 @@
+//! What every part of a service node uses: its database, state, log and clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::base::clock::SharedClock;
+use crate::base::id::{ExecutionId, NodeId};
+use crate::base::shutdown::Shutdown;
+use crate::config::settings::Settings;
+use crate::model::log_entry::{Level, LogEntry};
+use crate::service::feed::Feed;
+use crate::service::log::LogRing;
+use crate::service::plan::Now;
+use crate::store::Store;
+use crate::store::error::Error;
+
+/// What every part of a service node uses.
+pub(crate) struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The state.
+    pub feed: Feed,
+    /// The log.
+    pub log: LogRing,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Which node this is.
+    pub node: NodeId,
+    /// The settings in force.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// When to stop, and where tasks are spawned.
+    pub shutdown: Shutdown,
+    /// Whether the database failed the last time it was asked: an outage is told once, not per try.
+    troubled: AtomicBool,
+}
+
+impl Parts {
+    pub(crate) fn new(
+        store: Store,
+        feed: Feed,
+        log: LogRing,
+        clock: SharedClock,
+        node: NodeId,
+        settings: watch::Receiver<Arc<Settings>>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { store, feed, log, clock, node, settings, shutdown, troubled: AtomicBool::new(false) }
+    }
+
+    /// Both clocks, now.
+    pub(crate) fn now(&self) -> Now {
+        Now { wall: self.clock.now(), monotonic: Instant::now() }
+    }
+
+    /// Writes a line as a dispatcher.
+    pub(crate) fn say(&self, dispatcher: &str, execution: Option<ExecutionId>, level: Level, text: &str) {
+        self.log.push(LogEntry {
+            time: self.clock.now(),
+            level,
+            source: dispatcher.into(),
+            execution,
+            stream: None,
+            text: text.into(),
+        });
+    }
+
+    /// The database answered or failed. The first failure after it answered is told, and the first answer after it failed.
+    pub(crate) fn judge<T>(&self, what: &'static str, answer: Result<T, Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) if self.troubled.swap(false, Ordering::Relaxed) => {
+                tracing::info!("the database answers again; what waited for it goes on");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if !self.troubled.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "{what} could not be written or read; it is tried again until it works");
+                }
+            }
+        }
+        answer
+    }
+}
