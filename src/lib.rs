@@ -10,3 +10,4 @@ pub mod store;
 pub mod auth;
 pub mod control;
 pub mod service;
+pub mod live;

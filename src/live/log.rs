@@ -1,0 +1,702 @@
+//! The log ring as this web node mirrors it: the same lives and numbers, each line encoded once, losses kept as gaps.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{Cursor, Epoch, NodeId};
+use crate::base::ring::Counts;
+use crate::model::log_entry::{LogEntry, LogGap};
+use crate::protocol::LogBatch;
+
+/// A line with its number and its JSON array: `[seq, time in ms, level 0–4, source, execution, stream, text]`.
+pub type NumberedLine = (u64, Arc<LogEntry>, Bytes);
+
+/// Lines of so many lives of service nodes are held, the oldest make room.
+const LIVES: usize = 8;
+
+/// The levels of so many lines that made room are remembered, a byte each; older losses are counted without their level.
+const REMEMBERED: usize = 1 << 16;
+
+/// One call looks at so many lines at most, whether they match or not, so that nobody else waits long for the ring.
+const LOOKED_AT: usize = 8192;
+
+/// A life of a service node, as its log tells it apart from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LifeFacts {
+    /// Which one.
+    pub epoch: Epoch,
+    /// Of which node.
+    pub node: NodeId,
+    /// The program's version.
+    pub version: String,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// A reader went over from one life to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The version before; none if nobody knows.
+    pub from: Option<String>,
+    /// The life that begins.
+    pub to: LifeFacts,
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) life: Option<LifeFacts>,
+    pub(crate) restart: Option<Restart>,
+    pub(crate) gap: Option<LogGap>,
+    pub(crate) lines: Vec<NumberedLine>,
+    pub(crate) next: u64,
+    pub(crate) hidden: Counts,
+    pub(crate) more: bool,
+}
+
+/// How a place lies to what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What follows it is held, or known to be lost.
+    Held,
+    /// Its life is held, but only from this number on.
+    Older(u64),
+    /// Nothing of its life is held.
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Item {
+    Line(NumberedLine),
+    Gap(LogGap),
+}
+
+impl Item {
+    fn first(&self) -> u64 {
+        match self {
+            Self::Line((seq, ..)) => *seq,
+            Self::Gap(gap) => gap.from,
+        }
+    }
+
+    fn last(&self) -> u64 {
+        match self {
+            Self::Line((seq, ..)) => *seq,
+            Self::Gap(gap) => gap.to,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Line((_, entry, json)) => entry.weight() + json.len() + size_of::<Self>(),
+            Self::Gap(_) => size_of::<Self>(),
+        }
+    }
+}
+
+/// One life: items without holes, from the first held to `last`.
+#[derive(Debug)]
+struct Life {
+    facts: LifeFacts,
+    items: VecDeque<Item>,
+    last: u64,
+    /// Levels of lines that made room, the last of them that of the line before the first held.
+    lost: VecDeque<u8>,
+}
+
+/// The ring. Bounded in lines and bytes over all lives together; the newest line always stays.
+#[derive(Debug)]
+pub(crate) struct Log {
+    lives: VecDeque<Life>,
+    lines: usize,
+    bytes: usize,
+    most_lines: usize,
+    most_bytes: usize,
+    /// Readers get lines up to this number of the newest life.
+    published: u64,
+}
+
+impl Log {
+    pub(crate) fn new(most_lines: usize, most_bytes: usize) -> Self {
+        Self { lives: VecDeque::new(), lines: 0, bytes: 0, most_lines: most_lines.max(1), most_bytes, published: 0 }
+    }
+
+    pub(crate) fn resize(&mut self, most_lines: usize, most_bytes: usize) {
+        (self.most_lines, self.most_bytes) = (most_lines.max(1), most_bytes);
+        self.shrink();
+    }
+
+    /// The life that goes on, and the number of the last line known in it.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        self.lives.back().map(|life| Cursor { epoch: life.facts.epoch, seq: life.last })
+    }
+
+    /// Lines from here on are of this life. False if it goes on already.
+    pub(crate) fn begin(&mut self, facts: &LifeFacts) -> bool {
+        if let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == facts.epoch) {
+            life.facts = facts.clone();
+            return false;
+        }
+        self.lives.retain(|life| life.facts.epoch != facts.epoch);
+        if self.lives.len() == LIVES {
+            self.lives.pop_front();
+        }
+        self.lives.push_back(Life { facts: facts.clone(), items: VecDeque::new(), last: 0, lost: VecDeque::new() });
+        (self.lines, self.bytes) = (0, 0);
+        for item in self.lives.iter().flat_map(|life| &life.items) {
+            self.lines += usize::from(matches!(item, Item::Line(_)));
+            self.bytes += item.weight();
+        }
+        self.published = 0;
+        true
+    }
+
+    /// Takes a batch of the life that goes on. What is known already is passed over; numbers nobody speaks of become a gap.
+    /// False if it is of another life.
+    pub(crate) fn append(&mut self, batch: LogBatch) -> bool {
+        let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == batch.epoch) else {
+            return false;
+        };
+        let before = life.items.len();
+        if let Some(gap) = batch.gap {
+            life.lose(gap);
+        }
+        if batch.first > life.last + 1 && !batch.entries.is_empty() {
+            life.lose(LogGap { from: life.last + 1, to: batch.first - 1, by_level: Counts::default() });
+        }
+        for (seq, entry) in (batch.first..).zip(batch.entries) {
+            if seq > life.last {
+                let json = encode(seq, &entry);
+                life.items.push_back(Item::Line((seq, Arc::new(entry), json)));
+                life.last = seq;
+            }
+        }
+        for item in life.items.range(before..) {
+            self.lines += usize::from(matches!(item, Item::Line(_)));
+            self.bytes += item.weight();
+        }
+        self.shrink();
+        true
+    }
+
+    /// Lets readers have everything; whether there is more for them than before.
+    pub(crate) fn publish(&mut self) -> bool {
+        let last = self.lives.back().map_or(0, |life| life.last);
+        let more = last != self.published;
+        self.published = last;
+        more
+    }
+
+    pub(crate) fn reach(&self, at: Cursor) -> Reach {
+        match self.lives.iter().find(|life| life.facts.epoch == at.epoch) {
+            None => Reach::Unknown,
+            Some(life) if at.seq + 1 < life.first() => Reach::Older(life.first()),
+            Some(_) => Reach::Held,
+        }
+    }
+
+    /// Every life that is held, oldest first, with the number of its last line.
+    pub(crate) fn lives(&self) -> impl Iterator<Item = (&LifeFacts, u64)> {
+        self.lives.iter().map(|life| (&life.facts, life.last))
+    }
+
+    /// The newest life that is held.
+    pub(crate) fn current(&self) -> Option<&LifeFacts> {
+        self.lives.back().map(|life| &life.facts)
+    }
+
+    /// What follows `since`, at most `most` lines that match. At the end of a life it goes on with the next one. Without a
+    /// place, or from a life nobody knows: the newest `most` lines that match.
+    pub(crate) fn read(&self, since: Option<Cursor>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
+        let found = since.and_then(|at| {
+            let place = self.lives.iter().position(|life| life.facts.epoch == at.epoch)?;
+            Some((place, at.seq))
+        });
+        let Some((place, seen)) = found else {
+            return self.newest(most, matches);
+        };
+        let life = &self.lives[place];
+        match self.lives.get(place + 1) {
+            Some(next) if seen >= life.last => Read {
+                restart: Some(Restart { from: Some(life.facts.version.clone()), to: next.facts.clone() }),
+                ..self.read_life(next, 0, most, matches)
+            },
+            _ => self.read_life(life, seen, most, matches),
+        }
+    }
+
+    fn upto(&self, life: &Life) -> u64 {
+        if self.is_newest(life) { self.published } else { life.last }
+    }
+
+    fn read_life(&self, life: &Life, seen: u64, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
+        let mut read = Read { life: Some(life.facts.clone()), next: seen, ..Read::default() };
+        let upto = self.upto(life);
+        if seen + 1 < life.first() && life.first() - 1 <= upto {
+            read.gap = Some(life.lost_since(seen));
+            read.next = life.first() - 1;
+        }
+        let start = life.items.partition_point(|item| item.last() <= read.next);
+        for (looked, item) in life.items.range(start..).enumerate() {
+            if item.first() > upto {
+                break;
+            }
+            if read.lines.len() >= most || looked >= LOOKED_AT {
+                read.more = true;
+                break;
+            }
+            match item {
+                Item::Line(numbered) => {
+                    read.next = numbered.0;
+                    if matches(&numbered.1) {
+                        read.lines.push(numbered.clone());
+                    } else {
+                        read.hidden[usize::from(numbered.1.level.index())] += 1;
+                    }
+                }
+                Item::Gap(gap) => {
+                    let lines_between = read.gap.map_or(seen, |before| before.to) != read.next;
+                    if lines_between {
+                        read.more = true;
+                        break;
+                    }
+                    read.gap = Some(join(read.gap, cut(*gap, read.next)));
+                    read.next = gap.to;
+                }
+            }
+        }
+        read.more |= !self.is_newest(life);
+        read
+    }
+
+    fn is_newest(&self, life: &Life) -> bool {
+        self.lives.back().is_some_and(|back| back.facts.epoch == life.facts.epoch)
+    }
+
+    fn newest(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
+        let Some(life) = self.lives.back() else {
+            return Read::default();
+        };
+        let mut read = Read { life: Some(life.facts.clone()), next: self.published, ..Read::default() };
+        let mut hidden = Counts::default();
+        let end = life.items.partition_point(|item| item.first() <= self.published);
+        for item in life.items.range(..end).rev() {
+            match item {
+                Item::Line(_) if read.lines.len() >= most => break,
+                Item::Line(numbered) if matches(&numbered.1) => {
+                    read.lines.push(numbered.clone());
+                    for (sum, count) in read.hidden.iter_mut().zip(std::mem::take(&mut hidden)) {
+                        *sum += count;
+                    }
+                }
+                Item::Line(numbered) => hidden[usize::from(numbered.1.level.index())] += 1,
+                Item::Gap(gap) => {
+                    if read.lines.len() < most {
+                        read.gap = Some(*gap);
+                    }
+                    break;
+                }
+            }
+        }
+        if read.lines.len() < most {
+            for (sum, count) in read.hidden.iter_mut().zip(hidden) {
+                *sum += count;
+            }
+        }
+        read.lines.reverse();
+        read
+    }
+
+    fn shrink(&mut self) {
+        while self.lines > self.most_lines || (self.bytes > self.most_bytes && self.lines > 1) {
+            let last = self.lives.len() == 1;
+            let Some(life) = self.lives.front_mut() else {
+                return;
+            };
+            match life.items.pop_front() {
+                Some(item) => {
+                    self.bytes -= item.weight();
+                    self.lines -= usize::from(matches!(item, Item::Line(_)));
+                    life.forget(&item);
+                }
+                None if last => return,
+                None => {
+                    self.lives.pop_front();
+                }
+            }
+        }
+    }
+}
+
+impl Life {
+    /// The number of the first item held; that of the next line, if none is.
+    fn first(&self) -> u64 {
+        self.items.front().map_or(self.last + 1, Item::first)
+    }
+
+    /// Notes that these numbers can't be had, as far as they are new.
+    fn lose(&mut self, gap: LogGap) {
+        if gap.to > self.last && gap.from <= gap.to {
+            let gap = LogGap { from: self.last + 1, ..cut(gap, self.last) };
+            self.last = gap.to;
+            self.items.push_back(Item::Gap(gap));
+        }
+    }
+
+    fn forget(&mut self, item: &Item) {
+        match item {
+            Item::Line((_, entry, _)) => self.lost.push_back(entry.level.index()),
+            // which of its lines had which level is not known: what came before can't be told by level any more
+            Item::Gap(gap) => {
+                self.lost.clear();
+                let known: u64 = gap.by_level.iter().sum();
+                if known == gap.to - gap.from + 1 && known <= REMEMBERED as u64 {
+                    for (level, count) in (0..).zip(gap.by_level) {
+                        self.lost.extend((0..count).map(|_| level));
+                    }
+                }
+            }
+        }
+        let over = self.lost.len().saturating_sub(REMEMBERED);
+        self.lost.drain(..over);
+    }
+
+    fn lost_since(&self, seen: u64) -> LogGap {
+        let (from, to) = (seen + 1, self.first() - 1);
+        let mut by_level = Counts::default();
+        for level in self.lost.iter().rev().take(usize::try_from(to - seen).unwrap_or(usize::MAX)) {
+            by_level[usize::from(*level)] += 1;
+        }
+        LogGap { from, to, by_level }
+    }
+}
+
+/// The part of a gap after number `seen`; its levels are not known if it is not all of it.
+fn cut(gap: LogGap, seen: u64) -> LogGap {
+    if seen < gap.from { gap } else { LogGap { from: seen + 1, to: gap.to, by_level: Counts::default() } }
+}
+
+fn join(before: Option<LogGap>, gap: LogGap) -> LogGap {
+    let Some(before) = before else {
+        return gap;
+    };
+    let mut by_level = before.by_level;
+    for (sum, count) in by_level.iter_mut().zip(gap.by_level) {
+        *sum += count;
+    }
+    LogGap { from: before.from, to: gap.to, by_level }
+}
+
+/// A line as browsers and scripts get it: `[seq, time in ms, level 0–4, source, execution, stream, text]`.
+pub fn encode(seq: u64, entry: &LogEntry) -> Bytes {
+    let row =
+        (seq, entry.time.as_millis(), entry.level.index(), &entry.source, entry.execution, entry.stream, &entry.text);
+    serde_json::to_vec(&row).expect("numbers and texts are JSON").into()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::log_entry::{Level, Stream};
+
+    pub(crate) fn life(number: u64) -> LifeFacts {
+        LifeFacts {
+            epoch: Epoch::from_u64(number),
+            node: NodeId::new("service-1"),
+            version: format!("0.{number}.0"),
+            started_at: Timestamp::from_micros(1),
+        }
+    }
+
+    pub(crate) fn entry(level: Level, text: &str) -> LogEntry {
+        LogEntry {
+            time: Timestamp::from_micros(1_795_223_419_123_456),
+            level,
+            source: "s".into(),
+            execution: None,
+            stream: None,
+            text: text.into(),
+        }
+    }
+
+    /// Every fifth line is an error, the others tell something.
+    fn level_of(seq: u64) -> Level {
+        if seq.is_multiple_of(5) { Level::Error } else { Level::Info }
+    }
+
+    fn batch(epoch: u64, gap: Option<LogGap>, seqs: std::ops::RangeInclusive<u64>) -> LogBatch {
+        LogBatch {
+            epoch: Epoch::from_u64(epoch),
+            gap,
+            first: *seqs.start(),
+            entries: seqs.map(|seq| entry(level_of(seq), &seq.to_string())).collect(),
+        }
+    }
+
+    fn log(most_lines: usize) -> Log {
+        let mut log = Log::new(most_lines, usize::MAX);
+        log.begin(&life(1));
+        log
+    }
+
+    fn at(epoch: u64, seq: u64) -> Cursor {
+        Cursor { epoch: Epoch::from_u64(epoch), seq }
+    }
+
+    fn seqs(read: &Read) -> Vec<u64> {
+        read.lines.iter().map(|(seq, ..)| *seq).collect()
+    }
+
+    fn all(_: &LogEntry) -> bool {
+        true
+    }
+
+    #[test]
+    fn a_line_is_encoded_as_browsers_get_it() {
+        let mut line = entry(Level::Warn, "94 % \"full\"\u{1b}");
+        (line.execution, line.stream) = (Some(crate::base::id::ExecutionId(7)), Some(Stream::Stderr));
+        let expected = r#"[9,1795223419123,3,"s",7,"stderr","94 % \"full\"\u001b"]"#;
+        assert_eq!(std::str::from_utf8(&encode(9, &line)).unwrap(), expected);
+        assert_eq!(
+            std::str::from_utf8(&encode(1, &entry(Level::Info, ""))).unwrap(),
+            r#"[1,1795223419123,2,"s",null,null,""]"#
+        );
+    }
+
+    #[test]
+    fn what_came_before_is_passed_over_and_what_nobody_speaks_of_is_a_gap() {
+        let mut log = log(100);
+        assert!(log.append(batch(1, None, 1..=3)));
+        assert!(log.append(batch(1, None, 2..=4)), "a repeat");
+        assert!(log.append(batch(1, None, 8..=9)), "5 to 7 are missing without a word");
+        assert!(!log.append(batch(2, None, 1..=1)), "another life");
+        log.publish();
+        let read = log.read(Some(at(1, 0)), 100, all);
+        assert_eq!((seqs(&read), read.next, read.more), (vec![1, 2, 3, 4], 4, true));
+        let read = log.read(Some(at(1, 4)), 100, all);
+        assert_eq!(read.gap, Some(LogGap { from: 5, to: 7, by_level: [0; 5] }));
+        assert_eq!((seqs(&read), read.next, read.more), (vec![8, 9], 9, false));
+    }
+
+    #[test]
+    fn the_services_losses_and_our_own_are_one_gap_with_counts() {
+        let mut log = log(3);
+        log.append(batch(1, Some(LogGap { from: 1, to: 4, by_level: [0, 0, 4, 0, 0] }), 5..=6));
+        log.append(batch(1, None, 7..=10));
+        log.publish();
+        let read = log.read(Some(at(1, 0)), 100, all);
+        // lost: 1–4 at the service, 5 (an error), 6 and 7 here
+        assert_eq!(read.gap, Some(LogGap { from: 1, to: 7, by_level: [0, 0, 6, 0, 1] }));
+        assert_eq!(seqs(&read), [8, 9, 10]);
+        let read = log.read(Some(at(1, 6)), 100, all);
+        assert_eq!(read.gap, Some(LogGap { from: 7, to: 7, by_level: [0, 0, 1, 0, 0] }));
+        assert_eq!(log.reach(at(1, 6)), Reach::Older(8));
+        assert_eq!(log.reach(at(1, 7)), Reach::Held);
+        assert_eq!(log.reach(at(2, 7)), Reach::Unknown);
+    }
+
+    #[test]
+    fn without_a_place_the_newest_that_match_are_read() {
+        let mut log = log(100);
+        log.append(batch(1, None, 1..=20));
+        log.publish();
+        let errors = |entry: &LogEntry| entry.level == Level::Error;
+        let read = log.read(None, 2, errors);
+        assert_eq!((seqs(&read), read.next), (vec![15, 20], 20));
+        assert_eq!(read.hidden, [0, 0, 4, 0, 0], "16 to 19");
+        let read = log.read(Some(at(9, 4)), 3, all);
+        assert_eq!((seqs(&read), read.gap), (vec![18, 19, 20], None), "an unknown life reads as no place");
+        let read = log.read(None, 9, errors);
+        assert_eq!((seqs(&read), read.hidden), (vec![5, 10, 15, 20], [0, 0, 16, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_not_published_is_not_read() {
+        let mut log = log(100);
+        log.append(batch(1, None, 1..=2));
+        assert!(log.publish());
+        log.append(batch(1, None, 3..=4));
+        assert_eq!(seqs(&log.read(Some(at(1, 0)), 9, all)), [1, 2]);
+        assert_eq!(seqs(&log.read(None, 9, all)), [1, 2]);
+        assert!(log.publish() && !log.publish());
+        assert_eq!(seqs(&log.read(Some(at(1, 2)), 9, all)), [3, 4]);
+    }
+
+    #[test]
+    fn a_reader_goes_from_one_life_to_the_next_and_is_told() {
+        let mut log = log(100);
+        log.append(batch(1, None, 1..=3));
+        log.begin(&life(2));
+        log.append(batch(2, None, 1..=1));
+        log.publish();
+        let read = log.read(Some(at(1, 2)), 9, all);
+        assert_eq!((seqs(&read), read.restart.is_none(), read.more), (vec![3], true, true));
+        let read = log.read(Some(at(1, 3)), 9, all);
+        assert_eq!(read.restart, Some(Restart { from: Some("0.1.0".into()), to: life(2) }));
+        assert_eq!((seqs(&read), read.next, read.more), (vec![1], 1, false));
+        assert!(!log.begin(&life(2)), "it goes on");
+    }
+
+    #[test]
+    fn bytes_are_a_bound_too_but_the_newest_line_stays() {
+        let mut log = Log::new(1000, 10_000);
+        log.begin(&life(1));
+        for seq in 1..=50 {
+            let entries = vec![entry(Level::Info, &"x".repeat(1000))];
+            log.append(LogBatch { epoch: Epoch::from_u64(1), gap: None, first: seq, entries });
+            assert!(log.bytes <= 10_000, "{} bytes", log.bytes);
+        }
+        log.append(LogBatch {
+            epoch: Epoch::from_u64(1),
+            gap: None,
+            first: 51,
+            entries: vec![entry(Level::Info, &"x".repeat(16_000))],
+        });
+        log.publish();
+        assert_eq!(seqs(&log.read(Some(at(1, 0)), 9, all)), [51]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64),
+        Send(u64),
+        Reconnect,
+        SendAgain(u64),
+        Restart,
+        Publish,
+        Read(usize),
+        Resize(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1..30_u64).prop_map(Step::Write),
+            6 => (1..12_u64).prop_map(Step::Send),
+            1 => Just(Step::Reconnect),
+            1 => (1..9_u64).prop_map(Step::SendAgain),
+            1 => Just(Step::Restart),
+            4 => Just(Step::Publish),
+            4 => (0..20_usize).prop_map(Step::Read),
+            1 => (1..40_usize).prop_map(Step::Resize),
+        ]
+    }
+
+    /// A service node as far as its log goes: a ring of 25 lines, and how far this link has come.
+    struct Service {
+        epoch: u64,
+        last: u64,
+        sent: u64,
+    }
+
+    impl Service {
+        fn send(&mut self, most: u64) -> LogBatch {
+            let first_held = self.last.saturating_sub(24).max(1);
+            let gap = (self.sent + 1 < first_held).then(|| LogGap {
+                from: self.sent + 1,
+                to: first_held - 1,
+                by_level: [0; 5],
+            });
+            let first = first_held.max(self.sent + 1);
+            let to = self.last.min(first + most - 1);
+            self.sent = to.max(first - 1);
+            LogBatch {
+                epoch: Epoch::from_u64(self.epoch),
+                gap,
+                first,
+                entries: (first..=to).map(|seq| entry(level_of(seq), "x")).collect(),
+            }
+        }
+    }
+
+    /// One viewer that keeps account: every number of a life is a line, hidden, or in a gap, exactly once.
+    struct Viewer {
+        epoch: u64,
+        seen: u64,
+    }
+
+    impl Viewer {
+        fn take(&mut self, read: &Read) {
+            if let Some(restart) = &read.restart {
+                assert!(restart.to.epoch > Epoch::from_u64(self.epoch), "lives go forward");
+                self.seen = 0;
+            }
+            let Some(life) = &read.life else { return };
+            if read.restart.is_none() {
+                assert_eq!(life.epoch, Epoch::from_u64(self.epoch), "no life begins without a word");
+            }
+            let epoch = life.epoch.to_string();
+            self.epoch = u64::from_str_radix(&epoch, 16).unwrap();
+            let mut place = self.seen;
+            if let Some(gap) = read.gap {
+                assert_eq!(gap.from, place + 1, "a gap begins where the reader stands");
+                assert!(gap.to >= gap.from);
+                place = gap.to;
+            }
+            let mut last = place;
+            for (seq, ..) in &read.lines {
+                assert!(*seq > last, "no line twice: {seq} after {last}");
+                last = *seq;
+            }
+            assert!(last <= read.next);
+            let hidden: u64 = read.hidden.iter().sum();
+            assert_eq!(read.next - place, hidden + read.lines.len() as u64, "every number is told of");
+            self.seen = read.next;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_lost_untold_or_comes_twice(steps in prop::collection::vec(step(), 1..80), errors_only: bool) {
+            let wanted = |entry: &LogEntry| !errors_only || entry.level == Level::Error;
+            let mut log = log(30);
+            let mut service = Service { epoch: 1, last: 0, sent: 0 };
+            let mut viewer = Viewer { epoch: 1, seen: 0 };
+            for step in steps {
+                match step {
+                    Step::Write(count) => service.last += count,
+                    Step::Send(most) => prop_assert!(log.append(service.send(most))),
+                    Step::Reconnect => service.sent = log.cursor().unwrap().seq,
+                    Step::SendAgain(back) => {
+                        let known = log.cursor().unwrap();
+                        service.sent = known.seq.saturating_sub(back);
+                    }
+                    Step::Restart => {
+                        service = Service { epoch: service.epoch + 1, last: 0, sent: 0 };
+                        log.begin(&life(service.epoch));
+                    }
+                    Step::Publish => {
+                        log.publish();
+                    }
+                    Step::Read(most) => viewer.read(&log, most, wanted),
+                    Step::Resize(lines) => log.resize(lines, usize::MAX),
+                }
+            }
+            while service.sent < service.last {
+                log.append(service.send(5));
+            }
+            log.publish();
+            for _ in 0..2000 {
+                viewer.read(&log, 3, wanted);
+            }
+            prop_assert_eq!((viewer.epoch, viewer.seen), (service.epoch, service.last), "the viewer comes to the end");
+        }
+    }
+
+    impl Viewer {
+        fn read(&mut self, log: &Log, most: usize, wanted: impl Fn(&LogEntry) -> bool) {
+            let place = at(self.epoch, self.seen);
+            // what a tab does when nothing of its life is held any more: it goes over to the present one
+            if log.reach(place) == Reach::Unknown {
+                let life = log.current().unwrap();
+                (self.epoch, self.seen) = (u64::from_str_radix(&life.epoch.to_string(), 16).unwrap(), 0);
+                return;
+            }
+            self.take(&log.read(Some(place), most, wanted));
+        }
+    }
+}

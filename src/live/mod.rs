@@ -1,0 +1,8 @@
+//! Floor 3: what pages, socket and `/api` read: the state and the log of service nodes, as they reach this web node.
+
+pub mod feed;
+pub mod filter;
+pub mod hub;
+pub mod log;
+pub mod mirror;
+pub mod stored;
