@@ -11,3 +11,4 @@ pub mod auth;
 pub mod control;
 pub mod service;
 pub mod live;
+pub mod web;

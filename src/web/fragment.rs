@@ -1,0 +1,333 @@
+//! Fragments of pages that are also sent alone, rendered the same way in both cases.
+
+use std::time::Duration;
+
+use askama::Template;
+
+use crate::base::clock::{Clock as _, SystemClock, Timestamp};
+use crate::messenger::client::{LinkState, LinkStatus};
+use crate::model::execution::Progress;
+use crate::protocol::state::{Activity, DispatcherState, Run};
+use crate::web::html::{Html, visible};
+use crate::web::moment::{ago, length, since};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::texts::{EN, Texts};
+use crate::web::{chart, words};
+
+/// A run has to have gone on for so long before a guess at its end is worth anything.
+const GUESS_AFTER: Duration = Duration::from_secs(10);
+
+/// The longest error shown in a row without opening it, in characters.
+const ERROR_HEAD: usize = 90;
+
+/// A dispatcher's row: `<tr id="d-NAME" …>`. Holds no user, right or token, and no relative time: all viewers share it.
+///
+/// The clock is asked only for the guess when a run will end, which is written down as a moment.
+pub fn dispatcher_row(dispatcher: &DispatcherState) -> String {
+    row_at(dispatcher, SystemClock.now())
+}
+
+fn row_at(dispatcher: &DispatcherState, now: Timestamp) -> String {
+    let row = Row::of(dispatcher, now);
+    row.render().unwrap_or_else(|error| {
+        tracing::error!("a row could not be rendered: {error}");
+        format!("<tr id=\"d-{}\" class=\"row\"></tr>", visible(&dispatcher.name))
+    })
+}
+
+/// The pill that says how the link is, with the cause and the Reconnect button: `<div id="link" …>`.
+pub fn link_pill(link: &LinkStatus) -> String {
+    let pill = Pill {
+        t: EN,
+        state: match link.state {
+            LinkState::Live => "live",
+            LinkState::Connecting => "connecting",
+            LinkState::Down => "down",
+        },
+        word: words::link(link.state),
+        since: ago(link.since),
+        live: link.state == LinkState::Live,
+        peer: link.peer.as_ref().map(|peer| peer.node.to_string()),
+        latency: link.latency.map(length),
+        endpoint: &link.endpoint,
+        error: link.error.as_deref().map(visible),
+        attempts: (link.attempts > 0).then(|| EN.link_attempts.count(link.attempts)),
+        next: link.next_attempt_at.map(|at| EN.link_next.markup("when", ago(at))),
+    };
+    pill.render().unwrap_or_else(|error| {
+        tracing::error!("the link's pill could not be rendered: {error}");
+        "<div id=\"link\" class=\"pill\"></div>".to_owned()
+    })
+}
+
+#[derive(Template)]
+#[template(path = "live/link_pill.html")]
+struct Pill<'a> {
+    t: &'static Texts,
+    state: &'static str,
+    word: &'static str,
+    since: Html,
+    live: bool,
+    peer: Option<String>,
+    latency: Option<String>,
+    endpoint: &'a str,
+    error: Option<Html>,
+    attempts: Option<Phrase>,
+    next: Option<Phrase>,
+}
+
+#[derive(Template)]
+#[template(path = "live/dispatcher_row.html")]
+struct Row<'a> {
+    t: &'static Texts,
+    d: &'a DispatcherState,
+    state: &'static str,
+    word: &'static str,
+    title: Html,
+    reason: Phrase,
+    running: Vec<Running>,
+    last: Option<Last>,
+    next: Option<Html>,
+    chart: Html,
+    error: Option<Failure>,
+    skipped: Option<Phrase>,
+    /// The newest run known of: pressing "run now" twice on the same page asks once.
+    newest: i64,
+    /// How much of the limit is used, of 24 units.
+    gauge: u32,
+    queued: Option<Phrase>,
+    paused: bool,
+    can_run: bool,
+    can_cancel: bool,
+    cancel_warning: String,
+}
+
+struct Running {
+    execution: i64,
+    since: Html,
+    percent: Option<u8>,
+    steps: Option<Phrase>,
+    end: Option<Phrase>,
+    ending: Option<Phrase>,
+}
+
+struct Last {
+    execution: i64,
+    outcome: &'static str,
+    word: &'static str,
+    when: Html,
+    took: String,
+    compared: Option<Phrase>,
+}
+
+struct Failure {
+    execution: i64,
+    when: Html,
+    head: Html,
+    whole: Option<Html>,
+}
+
+impl<'a> Row<'a> {
+    fn of(d: &'a DispatcherState, now: Timestamp) -> Self {
+        let median = d.median_duration();
+        let newest =
+            d.running.iter().map(|run| run.execution.0).chain(d.recent.iter().map(|bar| bar.execution.0)).max();
+        let used = u32::try_from(d.running.len()).unwrap_or(u32::MAX);
+        let at_stake = d.running.len() as u64 + u64::from(d.queued);
+        Self {
+            t: EN,
+            d,
+            state: d.activity.as_str(),
+            word: words::activity(&d.activity),
+            title: visible(&d.title),
+            reason: reason(d),
+            running: d.running.iter().map(|run| Running::of(run, median, now)).collect(),
+            last: d.last().map(|bar| Last {
+                execution: bar.execution.0,
+                outcome: bar.outcome.as_str(),
+                word: words::outcome(bar.outcome),
+                when: ago(bar.finished_at),
+                took: length(bar.duration()),
+                compared: median
+                    .filter(|_| d.recent.len() > 1)
+                    .map(|median| EN.usually.with("duration", length(median))),
+            }),
+            next: d.next_at.map(ago),
+            chart: chart::bars(&d.recent, chart::SMALL),
+            error: d.last_error.as_ref().map(|error| {
+                let head: String = error.message.chars().take(ERROR_HEAD).collect();
+                let whole = (head.len() < error.message.len()).then(|| visible(&error.message));
+                Failure { execution: error.execution.0, when: ago(error.at), head: visible(&head), whole }
+            }),
+            skipped: (d.skipped > 0).then(|| EN.skipped.count(d.skipped)),
+            newest: newest.unwrap_or(0),
+            gauge: used.min(d.limit).saturating_mul(24) / d.limit.max(1),
+            queued: (d.queued > 0).then(|| EN.queue.count(u64::from(d.queued))),
+            paused: matches!(d.activity, Activity::Paused { .. }),
+            can_run: !matches!(d.activity, Activity::Disabled { .. }),
+            can_cancel: at_stake > 0,
+            cancel_warning: EN.cancel_warning.count(at_stake).with("name", &d.name).plain(),
+        }
+    }
+}
+
+impl Running {
+    fn of(run: &Run, median: Option<Duration>, now: Timestamp) -> Self {
+        let elapsed = now.since(run.started_at);
+        let by_progress = run
+            .progress
+            .as_ref()
+            .filter(|progress| elapsed >= GUESS_AFTER && progress.done > 0 && progress.done < progress.total)
+            .map(|progress| {
+                let whole = elapsed.as_micros() * u128::from(progress.total) / u128::from(progress.done);
+                run.started_at.plus(Duration::from_micros(u64::try_from(whole).unwrap_or(u64::MAX)))
+            });
+        let by_habit = median
+            .filter(|median| by_progress.is_none() && run.progress.is_none() && *median >= GUESS_AFTER)
+            .map(|median| EN.usually.with("duration", length(median)));
+        Self {
+            execution: run.execution.0,
+            since: since(run.started_at),
+            percent: run.progress.as_ref().map(Progress::percent),
+            steps: run.progress.as_ref().map(|progress| match progress.text.as_deref() {
+                Some(text) => EN.steps_of.with("done", progress.done).with("total", progress.total).with("text", text),
+                None => EN.steps.with("done", progress.done).with("total", progress.total),
+            }),
+            end: by_progress.map(|at| EN.done_about.markup("when", ago(at))).or(by_habit),
+            ending: run.cancelled_by.as_deref().map(|who| EN.ending.with("who", who)),
+        }
+    }
+}
+
+/// Why it does what it does, in words: the answer to "why is nothing happening?".
+fn reason(d: &DispatcherState) -> Phrase {
+    match (&d.activity, d.next_at) {
+        (Activity::Idle, Some(next)) => EN.reason_next.markup("when", ago(next)),
+        (Activity::Idle, None) => EN.reason_told.into(),
+        (Activity::Queued, _) => EN.reason_queued.count(u64::from(d.queued.max(1))),
+        (Activity::Running, _) => EN.reason_running.with("n", d.running.len().max(1)).with("limit", d.limit.max(1)),
+        (Activity::Paused { by, since }, _) => EN.reason_paused.with("who", by).markup("when", ago(*since)),
+        (Activity::Failing { next_attempt: Some(at) }, _) => {
+            EN.reason_failing_next.count(u64::from(d.failures.max(1))).markup("when", ago(*at))
+        }
+        (Activity::Failing { next_attempt: None }, _) => EN.reason_failing.count(u64::from(d.failures.max(1))),
+        (Activity::Overdue { expected_by }, _) => EN.reason_overdue.markup("when", ago(*expected_by)),
+        (Activity::Standby { primary }, _) => EN.reason_standby.with("node", primary),
+        (Activity::Disabled { by }, _) => EN.reason_disabled.with("by", by),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{ExecutionId, NodeId};
+    use crate::messenger::Peer;
+    use crate::model::execution::{Cause, Outcome};
+    use crate::protocol::state::{Bar, LastError, Origin};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_795_223_419_000_000);
+
+    fn idle() -> DispatcherState {
+        DispatcherState {
+            name: "disk-space".into(),
+            title: "Disk space".into(),
+            description: "Looks at the disks.".into(),
+            origin: Origin::Job,
+            schedule: "every 5 m".into(),
+            activity: Activity::Idle,
+            next_at: Some(NOW.plus(Duration::from_mins(1))),
+            running: vec![],
+            limit: 1,
+            queued: 0,
+            recent: vec![],
+            last_error: None,
+            failures: 0,
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn every_state_says_its_word_and_its_reason() {
+        let at = NOW;
+        for (activity, expected) in [
+            (Activity::Idle, "next <time class=\"ago\""),
+            (Activity::Queued, "waiting"),
+            (Activity::Running, "1 of 1"),
+            (Activity::Paused { by: "<Ann>".into(), since: at }, "by &lt;Ann&gt;"),
+            (Activity::Failing { next_attempt: Some(at) }, "next attempt <time"),
+            (Activity::Failing { next_attempt: None }, "failed once"),
+            (Activity::Overdue { expected_by: at }, "expected"),
+            (Activity::Standby { primary: NodeId::new("service-2") }, "service-2"),
+            (Activity::Disabled { by: "line 12 of switchboard.toml".into() }, "line 12 of switchboard.toml"),
+        ] {
+            let state = activity.as_str();
+            let row = row_at(&DispatcherState { activity, ..idle() }, NOW);
+            assert!(row.starts_with(&format!("<tr id=\"d-disk-space\" class=\"row state-{state}\"")), "{row}");
+            assert!(row.contains(expected), "{state}: {row}");
+            assert!(!row.contains("style=") && !row.contains("<script"));
+        }
+    }
+
+    #[test]
+    fn an_end_is_guessed_only_after_ten_seconds() {
+        let mut state = idle();
+        let run = |seconds| Run {
+            execution: ExecutionId(9),
+            cause: Cause::Manual,
+            by: Some("ann".into()),
+            started_at: NOW.minus(Duration::from_secs(seconds)),
+            progress: Some(Progress { done: 1, total: 4, text: Some("<indexing>".into()) }),
+            cancelled_by: None,
+        };
+        state.activity = Activity::Running;
+        state.running = vec![run(9)];
+        let early = row_at(&state, NOW);
+        assert!(early.contains("1 of 4 · &lt;indexing&gt;") && early.contains("value=\"25\""), "{early}");
+        assert!(!early.contains("done about"));
+        state.running = vec![run(20)];
+        let later = row_at(&state, NOW);
+        let end = NOW.plus(Duration::from_mins(1));
+        assert!(later.contains(&format!("done about <time class=\"ago\" datetime=\"{end}\"")), "{later}");
+    }
+
+    #[test]
+    fn what_others_wrote_is_text_and_the_newest_run_guards_the_button() {
+        let mut state = idle();
+        state.name = "\"><script>alert(1)</script>".into();
+        state.title = "\u{202e}evil".into();
+        state.recent = vec![Bar {
+            execution: ExecutionId(41),
+            started_at: NOW,
+            finished_at: NOW.plus(Duration::from_millis(1200)),
+            outcome: Outcome::Error,
+        }];
+        state.last_error =
+            Some(LastError { execution: ExecutionId(41), at: NOW, message: format!("<img src=x>{}", "y".repeat(200)) });
+        let row = row_at(&state, NOW);
+        assert!(!row.contains("<script") && !row.contains("<img") && !row.contains('\u{202e}'), "{row}");
+        assert!(row.contains("name=\"after\" value=\"41\""));
+        assert!(row.contains("<details"));
+    }
+
+    #[test]
+    fn the_pill_says_the_cause_and_offers_to_reconnect() {
+        let mut link = LinkStatus {
+            state: LinkState::Live,
+            since: NOW,
+            endpoint: "pipe:/data/pipe".into(),
+            peer: Some(Peer { node: NodeId::new("service-1"), version: 1 }),
+            error: None,
+            attempts: 0,
+            next_attempt_at: None,
+            latency: Some(Duration::from_micros(400)),
+        };
+        let live = link_pill(&link);
+        assert!(live.starts_with("<div id=\"link\" class=\"pill link-live\"") && !live.contains("<button"), "{live}");
+        link.state = LinkState::Down;
+        link.error = Some("key mismatch: <web-2>".into());
+        link.attempts = 3;
+        let down = link_pill(&link);
+        assert!(down.contains("key mismatch: &lt;web-2&gt;") && down.contains("3 attempts"), "{down}");
+        assert!(down.contains("formaction=\"/messenger/reconnect\""));
+    }
+}

@@ -1,0 +1,95 @@
+//! Floor 4: the web node shows what service nodes tell.
+
+mod assets;
+mod chart;
+mod csrf;
+mod form;
+pub mod fragment;
+mod headers;
+mod html;
+mod lines;
+pub mod logs_txt;
+mod moment;
+mod notice;
+pub mod origin;
+mod page;
+pub mod pages;
+mod phrase;
+pub mod poll;
+mod problem;
+pub mod session;
+mod setting_field;
+mod texts;
+pub mod viewer;
+mod words;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::get;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::auth::sign_in::SignIn;
+use crate::base::clock::SharedClock;
+use crate::base::shutdown::Shutdown;
+use crate::config::settings::{Fixed, Settings};
+use crate::control::Control;
+use crate::live::hub::Hub;
+use crate::messenger::client::Client;
+use crate::store::Store;
+use crate::web::problem::Problem;
+use crate::web::viewer::Viewers;
+
+/// What pages and sockets work with.
+pub struct Web {
+    /// What service nodes tell.
+    pub hub: Hub,
+    /// The database.
+    pub store: Store,
+    /// Which database, for people: `SQLite, ./data/switchboard.db`.
+    pub database: String,
+    /// The door for actions.
+    pub control: Control,
+    /// The door for people.
+    pub sign_in: SignIn,
+    /// The settings in force.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// What is fixed outside the database.
+    pub fixed: Arc<Fixed>,
+    /// The way to the service node: its status, and the Reconnect button.
+    pub messenger: Client,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Sockets say goodbye when a stop is asked for.
+    pub shutdown: Shutdown,
+    /// What sockets share: seats, rendered rows, batches.
+    pub viewers: Viewers,
+}
+
+/// What handlers get.
+pub type WebState = Arc<Web>;
+
+/// Every page, socket and file.
+///
+/// Served with `into_make_service_with_connect_info::<SocketAddr>()`, so that the audit and the throttle know addresses.
+pub fn router(state: WebState) -> Router {
+    let files = Router::new().route("/static/{hash}/{name}", get(assets::file)).layer(CompressionLayer::new());
+    let mut router = Router::new().route("/", get(async || Redirect::to("/status"))).merge(files);
+    for (path, handler) in pages::handlers() {
+        router = router.route(path, handler);
+    }
+    router
+        .fallback(async || Problem::not_found())
+        .layer(DefaultBodyLimit::max(form::MAX_BODY))
+        .layer(CatchPanicLayer::custom(|_| -> Response {
+            Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        }))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), page::dress))
+        .layer(axum::middleware::from_fn(headers::secure))
+        .with_state(state)
+}

@@ -1,0 +1,164 @@
+//! One dispatcher: what it is, its runs and how long they took; and the actions of all pages on it.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+
+use crate::base::id::ExecutionId;
+use crate::control::Asked;
+use crate::messenger::client::LinkState;
+use crate::model::execution::{Cause, Execution};
+use crate::protocol::state::{Bar, DispatcherState, Origin};
+use crate::store::executions::ExecutionFilter;
+use crate::web::form::Acting;
+use crate::web::fragment::dispatcher_row;
+use crate::web::html::{Html, visible};
+use crate::web::moment::length;
+use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::page::{Frame, Place, show};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::problem::Problem;
+use crate::web::session::SignedIn;
+use crate::web::texts::{EN, Texts};
+use crate::web::words::RunRow;
+use crate::web::{WebState, chart};
+
+/// The service node is waited for so long after nobody watched for a while.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// Runs in the table, and at most so many in the chart.
+const RUNS: u32 = 25;
+
+#[derive(Template)]
+#[template(path = "pages/dispatcher.html")]
+struct DispatcherPage {
+    t: &'static Texts,
+    frame: Frame,
+    title: Html,
+    description: Html,
+    row: Html,
+    d: DispatcherState,
+    origin: &'static str,
+    median: Option<String>,
+    rate: Option<Phrase>,
+    chart: Html,
+    charted: usize,
+    runs: Vec<RunRow>,
+}
+
+/// GET `/dispatchers/{name}`
+pub(crate) async fn dispatcher(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Path(name): Path<String>,
+    Query(done): Query<DoneQuery>,
+) -> Result<Response, Problem> {
+    let _watcher = web.hub.watch();
+    let d = find(&web, &name)
+        .await?
+        .ok_or_else(|| Problem::new(axum::http::StatusCode::NOT_FOUND, EN.no_such_dispatcher.with("name", &name)))?;
+    let filter = ExecutionFilter {
+        dispatcher: Some(d.name.clone()),
+        limit: u32::try_from(chart::LARGE.slots).unwrap_or(RUNS),
+        ..ExecutionFilter::default()
+    };
+    let runs = web.store.executions(&filter).await?;
+    let bars: Vec<Bar> = runs.iter().rev().filter_map(bar).collect();
+    let well = bars.iter().filter(|bar| bar.outcome.as_str() == "normal").count();
+    let frame = Frame::new(&web, &who, Place::Status, d.title.clone()).noting(&done);
+    let page = DispatcherPage {
+        t: EN,
+        title: visible(&d.title),
+        description: visible(&d.description),
+        row: Html::rendered(dispatcher_row(&d)),
+        origin: match d.origin {
+            Origin::BuiltIn => EN.origin_built_in,
+            Origin::Job => EN.origin_job,
+            Origin::Program => EN.origin_program,
+        },
+        median: d.median_duration().map(length),
+        rate: (!bars.is_empty()).then(|| EN.rate.with("well", well).with("all", bars.len())),
+        chart: chart::bars(&bars, chart::LARGE),
+        charted: bars.len(),
+        runs: runs.iter().take(RUNS as usize).map(RunRow::of).collect(),
+        d,
+        frame,
+    };
+    Ok(show(&page))
+}
+
+fn bar(run: &Execution) -> Option<Bar> {
+    Some(Bar { execution: run.id, started_at: run.started_at?, finished_at: run.finished_at?, outcome: run.outcome? })
+}
+
+async fn find(web: &WebState, name: &str) -> Result<Option<DispatcherState>, Problem> {
+    web.hub.current(PATIENCE).await;
+    let picture = web.hub.picture();
+    if picture.link.state == LinkState::Live
+        && let Some(state) = &picture.state
+    {
+        return Ok(state.dispatchers.get(name).cloned());
+    }
+    let stored = crate::live::stored::dispatchers(&web.store).await?;
+    Ok(stored.into_iter().find(|dispatcher| dispatcher.name == name))
+}
+
+/// POST `/dispatchers/{name}/{verb}`: run, pause, resume or cancel.
+pub(crate) async fn act(
+    State(web): State<WebState>,
+    Path((name, verb)): Path<(String, String)>,
+    Acting(form): Acting,
+) -> Result<Response, Problem> {
+    let actor = form.actor();
+    let done = match verb.as_str() {
+        "run" => {
+            let asked = web.control.run(&actor, &name, Cause::Manual, form.fields.number("after"), None).await?;
+            Done::run(asked_code(&asked), asked.execution.id)
+        }
+        "pause" => {
+            web.control.pause(&actor, &name).await?;
+            Code::Paused.into()
+        }
+        "resume" => {
+            web.control.resume(&actor, &name).await?;
+            Code::Resumed.into()
+        }
+        "cancel" => match web.control.cancel_all(&actor, &name).await?.as_slice() {
+            [] => Code::NothingToCancel.into(),
+            [first, ..] => Done::run(Code::Cancelled, first.id),
+        },
+        _ => return Ok(Problem::not_found().into_response()),
+    };
+    Ok(done.answer(&form.headers, "/status"))
+}
+
+/// POST `/executions/{id}/cancel`
+pub(crate) async fn cancel(
+    State(web): State<WebState>,
+    Path(id): Path<i64>,
+    Acting(form): Acting,
+) -> Result<Response, Problem> {
+    let run = web.control.cancel(&form.actor(), ExecutionId(id)).await?;
+    Ok(Done::run(Code::Cancelled, run.id).answer(&form.headers, &format!("/executions/{id}")))
+}
+
+fn asked_code(asked: &Asked) -> Code {
+    match (asked.new, asked.told) {
+        (false, _) => Code::Again,
+        (true, true) => Code::Run,
+        (true, false) => Code::RunLater,
+    }
+}
+
+/// How long the Reconnect button waits to see whether it helped.
+const RECONNECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// POST `/messenger/reconnect`
+pub(crate) async fn reconnect(State(web): State<WebState>, Acting(form): Acting) -> Response {
+    let mut status = web.messenger.status();
+    web.messenger.reconnect();
+    let live = status.wait_for(|link| link.state == LinkState::Live);
+    let came = matches!(tokio::time::timeout(RECONNECT_PATIENCE, live).await, Ok(Ok(_)));
+    let code = if came { Code::Reconnected } else { Code::Reconnecting };
+    Done::from(code).answer(&form.headers, "/status")
+}

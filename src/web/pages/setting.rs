@@ -1,0 +1,128 @@
+//! One setting: its field, its history with the way back, and a secret's Replace and Generate.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use crate::config::schema::{Setting, name};
+use crate::config::settings::unknown_setting;
+use crate::control::Refusal;
+use crate::model::setting::SettingChange;
+use crate::web::WebState;
+use crate::web::form::Acting;
+use crate::web::html::Html;
+use crate::web::moment::stamp;
+use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::page::{Frame, Place, show, show_as};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::problem::Problem;
+use crate::web::session::SignedIn;
+use crate::web::setting_field::{Book, Field};
+use crate::web::texts::{EN, Texts};
+
+/// Changes shown.
+const CHANGES: u32 = 50;
+
+#[derive(Template)]
+#[template(path = "pages/setting.html")]
+struct SettingPage {
+    t: &'static Texts,
+    frame: Frame,
+    field: Field,
+    can_generate: bool,
+    can_revert: bool,
+    fault: Option<Phrase>,
+    history: Vec<Past>,
+}
+
+struct Past {
+    version: i64,
+    when: Html,
+    who: String,
+    value: String,
+    /// What to save to go back to it; none for the present value and for secrets.
+    back: Option<String>,
+}
+
+/// GET `/settings/{name}`
+pub(crate) async fn setting(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Path(name): Path<String>,
+    Query(done): Query<DoneQuery>,
+) -> Result<Response, Problem> {
+    let setting = known(&name)?;
+    let frame = Frame::new(&web, &who, Place::Settings, setting.name).noting(&done);
+    Ok(show(&page(&web, frame, setting, None).await?))
+}
+
+/// POST `/settings/{name}/generate`: a new messenger key.
+pub(crate) async fn generate(
+    State(web): State<WebState>,
+    Path(asked): Path<String>,
+    Acting(form): Acting,
+) -> Result<Response, Problem> {
+    let setting = known(&asked)?;
+    if setting.name != name::MESSENGER_KEY {
+        return Err(Problem::not_found());
+    }
+    let fault = if form.fields.get("confirm") == "1" {
+        let at_once = form.fields.get("at_once") == "1";
+        match web.control.generate_key(&form.actor(), form.fields.number("seen"), at_once).await {
+            Ok(_) => {
+                let code = if at_once { Code::KeyReplaced } else { Code::KeyGenerated };
+                return Ok(Done::from(code).answer(&form.headers, &format!("/settings/{}", setting.name)));
+            }
+            Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
+                (StatusCode::CONFLICT, EN.key_conflict.into())
+            }
+            Err(refusal) => return Err(refusal.into()),
+        }
+    } else {
+        (StatusCode::UNPROCESSABLE_ENTITY, Phrase::from(EN.key_confirm_missing))
+    };
+    let frame = Frame::new(&web, &form.who, Place::Settings, setting.name);
+    Ok(show_as(fault.0, &page(&web, frame, setting, Some(fault.1)).await?))
+}
+
+fn known(name: &str) -> Result<&'static Setting, Problem> {
+    Setting::find(name).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "{text}".with("text", unknown_setting(name))))
+}
+
+async fn page(
+    web: &WebState,
+    frame: Frame,
+    setting: &'static Setting,
+    fault: Option<Phrase>,
+) -> Result<SettingPage, Problem> {
+    let book = Book::read(web).await?;
+    let changes = web.store.setting_history(Some(setting.name), CHANGES).await?;
+    let present = book.version(setting);
+    let field = book.field(setting, None, None);
+    Ok(SettingPage {
+        t: EN,
+        frame,
+        can_generate: setting.name == name::MESSENGER_KEY && field.locked.is_none(),
+        can_revert: field.locked.is_none(),
+        history: changes.into_iter().map(|change| past(setting, change, present)).collect(),
+        field,
+        fault,
+    })
+}
+
+fn past(setting: &Setting, change: SettingChange, present: i64) -> Past {
+    let saved = change.value.unwrap_or_default();
+    let value = match (setting.secret, change.cleared) {
+        (_, true) => EN.value_default.with("value", setting.default).plain(),
+        (true, false) => EN.value_secret.to_owned(),
+        (false, false) => saved.clone(),
+    };
+    Past {
+        version: change.version,
+        when: stamp(change.changed_at),
+        who: change.changed_by,
+        value,
+        back: (!setting.secret && change.version != present).then_some(saved),
+    }
+}

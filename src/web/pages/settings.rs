@@ -1,0 +1,258 @@
+//! Advanced Settings: every setting; what was changed is reviewed before it is saved.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+
+use crate::config::schema::{Effect, SETTINGS, Setting};
+use crate::config::settings::unknown_setting;
+use crate::control::{Change, Refusal};
+use crate::web::WebState;
+use crate::web::form::{Acting, Fields, Posted};
+use crate::web::html::Html;
+use crate::web::moment::ago;
+use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::page::{Frame, Place, show, show_as};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::problem::Problem;
+use crate::web::session::SignedIn;
+use crate::web::setting_field::{Book, Field, is_found};
+use crate::web::texts::{EN, Texts};
+
+/// What stands before the name of a setting in the field that carries the version somebody saw.
+const SEEN: &str = "seen:";
+
+/// The search as it stands in the page's address.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SettingsQuery {
+    q: String,
+    only: String,
+}
+
+#[derive(Template)]
+#[template(path = "pages/settings.html")]
+struct SettingsPage {
+    t: &'static Texts,
+    frame: Frame,
+    q: String,
+    only_changed: bool,
+    groups: Vec<(&'static str, Vec<Field>)>,
+    faults: usize,
+    count: Phrase,
+}
+
+#[derive(Template)]
+#[template(path = "steps/settings_review.html")]
+struct ReviewPage {
+    t: &'static Texts,
+    frame: Frame,
+    changes: Vec<Difference>,
+}
+
+#[derive(Template)]
+#[template(path = "steps/settings_conflict.html")]
+struct ConflictPage {
+    t: &'static Texts,
+    frame: Frame,
+    changes: Vec<Difference>,
+    secret: bool,
+}
+
+/// A change about to be made.
+struct Difference {
+    setting: &'static Setting,
+    from: String,
+    to: String,
+    /// What goes into the form: empty for "back to the default".
+    value: String,
+    seen: i64,
+    /// What the database holds now.
+    version: i64,
+    live: bool,
+    /// Who changed it since the page was made, and when.
+    rival: Option<(String, Html)>,
+}
+
+/// GET `/settings`
+pub(crate) async fn settings(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Query(query): Query<SettingsQuery>,
+    Query(done): Query<DoneQuery>,
+) -> Result<Response, Problem> {
+    let book = Book::read(&web).await?;
+    let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).noting(&done);
+    let only_changed = query.only == "changed";
+    let fields = SETTINGS
+        .iter()
+        .filter(|setting| is_found(setting, &query.q))
+        .map(|setting| book.field(setting, None, None))
+        .filter(|field| !only_changed || field.changed)
+        .collect();
+    Ok(show(&list(frame, query.q, only_changed, fields)))
+}
+
+fn list(frame: Frame, q: String, only_changed: bool, fields: Vec<Field>) -> SettingsPage {
+    let faults = fields.iter().filter(|field| field.fault.is_some()).count();
+    let count = EN.settings_count.count(fields.len() as u64);
+    let mut groups: Vec<(&'static str, Vec<Field>)> = Vec::new();
+    for field in fields {
+        match groups.last_mut() {
+            Some((group, fields)) if *group == field.group => fields.push(field),
+            _ => groups.push((field.group, vec![field])),
+        }
+    }
+    SettingsPage { t: EN, frame, q, only_changed, groups, faults, count }
+}
+
+/// POST `/settings`: `step` is `review` (shows the changes), `edit` (back to the form with what was typed) or `save`.
+pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) -> Result<Response, Problem> {
+    let book = Book::read(&web).await?;
+    let asked = typed(&form.fields)?;
+    let step = form.fields.get("step");
+    if step == "edit" {
+        return Ok(edited(&web, &form, &book, &[], StatusCode::OK));
+    }
+    let mut faults = Vec::new();
+    let mut changes = Vec::new();
+    for (setting, value) in asked {
+        let saved = book.saved(setting);
+        let checked = if value.is_empty() { Ok(String::new()) } else { setting.kind.check(value) };
+        match checked {
+            Err(fault) => faults.push((setting.name.to_owned(), fault.0)),
+            Ok(_) if setting.secret && value.is_empty() => {
+                faults.push((setting.name.to_owned(), EN.secret_empty.to_owned()));
+            }
+            Ok(value) if value == saved => {}
+            Ok(value) => changes.push(difference(&book, setting, &value, &form.fields)),
+        }
+    }
+    if !faults.is_empty() {
+        return Ok(edited(&web, &form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY));
+    }
+    if changes.is_empty() {
+        return Ok(Done::from(Code::Unchanged).answer(&form.headers, "/settings"));
+    }
+    if changes.iter().any(|change| change.rival.is_some()) {
+        return Ok(conflict(&web, &form, changes));
+    }
+    if step == "save" { save(&web, &form, changes).await } else { Ok(review(&web, &form, changes)) }
+}
+
+/// The settings named in a form, with what was typed.
+fn typed(fields: &Fields) -> Result<Vec<(&'static Setting, &str)>, Problem> {
+    let mut asked = Vec::new();
+    for (name, value) in fields.pairs() {
+        if ["token", "step", "at_once", "q"].contains(&name) || name.starts_with(SEEN) {
+            continue;
+        }
+        let Some(setting) = Setting::find(name) else {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "{text}".with("text", unknown_setting(name))));
+        };
+        asked.push((setting, value.trim()));
+    }
+    Ok(asked)
+}
+
+fn difference(book: &Book, setting: &'static Setting, value: &str, fields: &Fields) -> Difference {
+    let version = book.version(setting);
+    let seen = fields.number(&format!("{SEEN}{}", setting.name)).unwrap_or(version);
+    let shown = |value: &str| match value {
+        _ if setting.secret => EN.value_secret.to_owned(),
+        "" if setting.default.is_empty() => EN.value_default_empty.to_owned(),
+        "" => EN.value_default.with("value", setting.default).plain(),
+        value => value.to_owned(),
+    };
+    Difference {
+        from: shown(book.saved(setting)),
+        to: shown(value),
+        value: if setting.secret { String::new() } else { value.to_owned() },
+        seen,
+        version,
+        live: setting.effect == Effect::Live,
+        rival: book
+            .stored(setting)
+            .filter(|_| seen != version)
+            .map(|stored| (stored.changed_by.clone(), ago(stored.changed_at))),
+        setting,
+    }
+}
+
+fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.review_title);
+    show(&ReviewPage { t: EN, frame, changes })
+}
+
+/// Somebody else changed a setting meanwhile: says who, and to what.
+fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Response {
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.conflict_title);
+    let secret = changes.iter().any(|change| change.setting.secret);
+    for change in &mut changes {
+        // what stands on that page now is what has been seen then
+        change.seen = change.version;
+    }
+    show_as(StatusCode::CONFLICT, &ConflictPage { t: EN, frame, changes, secret })
+}
+
+async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result<Response, Problem> {
+    let wanted = changes
+        .iter()
+        .map(|change| {
+            let name = change.setting.name;
+            // a secret goes straight from the form to the door
+            let value =
+                if change.setting.secret { form.fields.get(name).trim().to_owned() } else { change.value.clone() };
+            Change { name: name.to_owned(), value: (!value.is_empty()).then_some(value), seen: Some(change.seen) }
+        })
+        .collect();
+    match web.control.save_settings(&form.actor(), wanted).await {
+        Ok(saved) => {
+            let target = crate::web::notice::back(&form.headers)
+                .filter(|page| !page.starts_with("/settings"))
+                .unwrap_or_else(|| "/settings".to_owned());
+            let done = Done::count(Code::Saved, saved.len());
+            Ok(if crate::web::problem::wants_json(&form.headers) {
+                done.answer(&form.headers, &target)
+            } else {
+                done.redirect(&target)
+            })
+        }
+        Err(Refusal::Invalid(faults)) => {
+            let book = Book::read(web).await?;
+            Ok(edited(web, form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY))
+        }
+        Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
+            let book = Book::read(web).await?;
+            let again = changes
+                .into_iter()
+                .map(|change| difference(&book, change.setting, &change.value, &form.fields))
+                .collect();
+            Ok(conflict(web, form, again))
+        }
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The form again, with what was typed and what is wrong beside each field. Only the fields that were sent.
+fn edited(web: &WebState, form: &Posted, book: &Book, faults: &[(String, String)], status: StatusCode) -> Response {
+    if crate::web::problem::wants_json(&form.headers) && !faults.is_empty() {
+        return Problem::from(Refusal::Invalid(faults.to_vec())).into_response();
+    }
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.menu_settings);
+    let fields = SETTINGS
+        .iter()
+        .filter_map(|setting| {
+            let (_, typed) = form.fields.pairs().find(|(name, _)| name.eq_ignore_ascii_case(setting.name))?;
+            let fault = faults.iter().find(|(name, _)| name.eq_ignore_ascii_case(setting.name));
+            let fault = fault.map(|(_, why)| "{why}".with("why", why));
+            let mut field = book.field(setting, Some(typed), fault);
+            // the version that was seen, so that a change by somebody else is not passed over
+            field.version = form.fields.number(&format!("{SEEN}{}", setting.name)).unwrap_or(field.version);
+            Some(field)
+        })
+        .collect();
+    show_as(status, &list(frame, String::new(), false, fields))
+}

@@ -1,0 +1,165 @@
+//! Service Status: is it alive, what is it doing, why is nothing happening, make it run now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+
+use crate::live::hub::Picture;
+use crate::messenger::client::LinkState;
+use crate::model::log_entry::Level;
+use crate::protocol::state::{DispatcherState, NodeFacts};
+use crate::store::logs::{KeptFilter, KeptRow};
+use crate::web::WebState;
+use crate::web::fragment::{dispatcher_row, link_pill};
+use crate::web::html::Html;
+use crate::web::lines::{LogQuery, LogRow, end_of, of_hub, of_kept};
+use crate::web::moment::{since, stamp};
+use crate::web::notice::DoneQuery;
+use crate::web::page::{Frame, Place, show};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::problem::Problem;
+use crate::web::session::SignedIn;
+use crate::web::texts::{EN, Texts};
+
+/// So many of the newest lines stand in the page itself.
+const LINES: u32 = 200;
+
+/// The first page after a while waits so long for the service node's word before it shows what the database knows.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// And for its newest lines, so long; there may be none.
+const LINES_PATIENCE: Duration = Duration::from_millis(100);
+
+#[derive(Template)]
+#[template(path = "pages/status.html")]
+struct StatusPage {
+    t: &'static Texts,
+    frame: Frame,
+    link: Html,
+    stale: Option<Phrase>,
+    node: Option<Strip>,
+    database: String,
+    dispatchers: Vec<Html>,
+    summary: Phrase,
+    log: LogQuery,
+    levels: Vec<(&'static str, bool)>,
+    sources: Vec<(String, bool)>,
+    search_fault: Option<Phrase>,
+    rows: Vec<LogRow>,
+    since: String,
+    hidden: Option<Phrase>,
+    narrow: bool,
+}
+
+struct Strip {
+    facts: NodeFacts,
+    up_since: Html,
+    up: Html,
+}
+
+/// GET `/status`
+pub(crate) async fn status(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Query(log): Query<LogQuery>,
+    Query(done): Query<DoneQuery>,
+) -> Result<Response, Problem> {
+    // held until the page is made: the service node sends while somebody watches
+    let _watcher = web.hub.watch();
+    let mut lines_seen = web.hub.lines_seen();
+    let is_first = !web.hub.picture().current;
+    if web.hub.current(PATIENCE).await && is_first {
+        // its newest lines follow its state
+        let _ = tokio::time::timeout(LINES_PATIENCE, lines_seen.changed()).await;
+    }
+    let picture = web.hub.picture();
+    let live = picture.link.state == LinkState::Live && picture.state.is_some();
+    let dispatchers = if live {
+        picture.rows.clone()
+    } else {
+        match crate::live::stored::dispatchers(&web.store).await {
+            Ok(stored) => stored.into_iter().map(Arc::new).collect(),
+            // what was heard last is better than nothing
+            Err(_) if !picture.rows.is_empty() => picture.rows.clone(),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    let (filter, search_fault) = log.filter();
+    let lines = web.hub.lines(None, &filter, LINES as usize);
+    let mut hidden: u64 = lines.hidden.iter().sum();
+    let mut rows = of_hub(&lines);
+    if rows.is_empty() && hidden == 0 {
+        let kept = KeptFilter {
+            execution: filter.execution,
+            level: filter.level,
+            sources: filter.sources.clone(),
+            limit: LINES,
+            ..KeptFilter::default()
+        };
+        let mut found = web.store.kept_rows(None, &kept).await?;
+        let before = found.len();
+        if let Some(search) = &filter.search {
+            found.retain(|row| match row {
+                KeptRow::Line(kept) => search.is_match(&kept.entry.text) != filter.inverse,
+                KeptRow::Gap(..) => true,
+            });
+        }
+        hidden = (before - found.len()) as u64;
+        rows = of_kept(&found);
+    }
+    let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).noting(&done);
+    frame.live = true;
+    let page = StatusPage {
+        t: EN,
+        link: Html::rendered(link_pill(&picture.link)),
+        stale: (!live).then(|| stale(&picture)),
+        node: picture.state.as_ref().map(|state| Strip {
+            up_since: stamp(state.node.started_at),
+            up: since(state.node.started_at),
+            facts: state.node.clone(),
+        }),
+        database: web.database.clone(),
+        summary: summary(&dispatchers),
+        sources: sources(&log, &dispatchers, &rows),
+        levels: Level::ALL.into_iter().map(|level| (level.as_str(), level == log.level())).collect(),
+        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher))).collect(),
+        since: end_of(&rows).map(|cursor| cursor.to_string()).unwrap_or_default(),
+        hidden: (hidden > 0).then(|| EN.lines_hidden.count(hidden)),
+        narrow: log.is_narrow() || !log.level.is_empty(),
+        search_fault,
+        log,
+        rows,
+        frame,
+    };
+    Ok(show(&page))
+}
+
+fn stale(picture: &Picture) -> Phrase {
+    let cause = picture.link.error.as_deref().unwrap_or(EN.link_no_cause);
+    EN.stale.with("cause", cause).markup("since", stamp(picture.link.since))
+}
+
+/// How many are in a state that wants attention.
+fn summary(dispatchers: &[Arc<DispatcherState>]) -> Phrase {
+    let bad = dispatchers.iter().filter(|d| matches!(d.activity.as_str(), "failing" | "overdue")).count() as u64;
+    let busy = dispatchers.iter().filter(|d| !d.running.is_empty()).count();
+    let text = if bad == 0 { EN.summary_well } else { EN.summary_bad };
+    text.count(dispatchers.len() as u64).with("busy", busy).with("bad", bad)
+}
+
+/// What can be chosen as a source: every dispatcher, and whoever wrote a line that is shown.
+fn sources(log: &LogQuery, dispatchers: &[Arc<DispatcherState>], rows: &[LogRow]) -> Vec<(String, bool)> {
+    let mut names: std::collections::BTreeSet<String> = dispatchers.iter().map(|d| d.name.clone()).collect();
+    for row in rows {
+        if let LogRow::Line(line) = row {
+            names.insert(line.source_name.clone());
+        }
+    }
+    if !log.source.is_empty() {
+        names.insert(log.source.clone());
+    }
+    names.into_iter().map(|name| (name.clone(), name == log.source)).collect()
+}

@@ -1,0 +1,215 @@
+//! What several viewers get alike, made once: rendered rows, whole patches, batches of lines.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::ws::Utf8Bytes;
+
+use crate::base::id::Cursor;
+use crate::live::filter::LineFilter;
+use crate::live::hub::{Changed, Hub, Lines};
+use crate::live::mirror::Summary;
+use crate::messenger::client::{LinkState, LinkStatus};
+use crate::web::fragment::{dispatcher_row, link_pill};
+use crate::web::moment::stamp;
+use crate::web::phrase::Fill as _;
+use crate::web::texts::EN;
+use crate::web::viewer::wire;
+
+/// Batches kept for others who follow the same lines; the oldest is dropped.
+const BATCHES: usize = 16;
+
+/// Patches kept for others who have seen the same version; the oldest is dropped.
+const PATCHES: usize = 8;
+
+/// A batch has at most so many lines.
+const BATCH_LINES: usize = 500;
+
+/// Messages are cut when they get longer than this, in bytes: what a stalled socket holds stays small.
+const LONGEST: usize = 48 << 10;
+
+/// Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Painted {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    rows: HashMap<String, (u64, Arc<str>)>,
+    patches: VecDeque<Patched>,
+    batches: VecDeque<Batched>,
+}
+
+/// From which version to which, and the messages that lead there.
+#[derive(Debug)]
+struct Patched {
+    from: u64,
+    to: u64,
+    messages: Arc<[Utf8Bytes]>,
+}
+
+/// After which place, for which filter, and the messages that follow.
+#[derive(Debug)]
+struct Batched {
+    at: Cursor,
+    key: Arc<str>,
+    batch: Arc<Batch>,
+}
+
+/// Messages that bring a viewer from one place to the next.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) messages: Vec<Utf8Bytes>,
+    /// Where the viewer is then; none if nothing is known yet.
+    pub(crate) at: Option<Cursor>,
+    pub(crate) lines: usize,
+    pub(crate) bytes: usize,
+    pub(crate) more: bool,
+}
+
+impl Painted {
+    /// Messages that bring a viewer of the status from `version` to the present one.
+    pub(crate) fn patch(&self, hub: &Hub, version: u64) -> (u64, Arc<[Utf8Bytes]>) {
+        if hub.version() == version {
+            return (version, Arc::from([]));
+        }
+        let changed = hub.changed_since(version);
+        let (from, to) = (if changed.whole { 0 } else { version }, changed.version);
+        if let Some(known) = self.lock().patches.iter().find(|known| (known.from, known.to) == (from, to)) {
+            return (to, Arc::clone(&known.messages));
+        }
+        let messages: Arc<[Utf8Bytes]> = self.paint(&changed).into();
+        let mut shared = self.lock();
+        if shared.patches.len() == PATCHES {
+            shared.patches.pop_front();
+        }
+        shared.patches.push_back(Patched { from, to, messages: Arc::clone(&messages) });
+        (to, messages)
+    }
+
+    fn paint(&self, changed: &Changed) -> Vec<Utf8Bytes> {
+        let mut rows: Vec<Arc<str>> = Vec::with_capacity(changed.dispatchers.len());
+        for (version, dispatcher) in &changed.dispatchers {
+            let known =
+                self.lock().rows.get(&dispatcher.name).filter(|(of, _)| of == version).map(|(_, row)| row.clone());
+            rows.push(known.unwrap_or_else(|| {
+                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher));
+                self.lock().rows.insert(dispatcher.name.clone(), (*version, Arc::clone(&row)));
+                row
+            }));
+        }
+        if !changed.withdrawn.is_empty() {
+            self.lock().rows.retain(|name, _| !changed.withdrawn.contains(name));
+        }
+        let id = |name: &String| format!("d-{name}");
+        let mut patch = wire::Patch {
+            version: changed.version,
+            live: changed.live,
+            link: changed.link.as_ref().map(|link| (link, link_pill(link), stale(link))),
+            summary: changed.summary,
+            summary_html: summary(changed.summary),
+            all: changed.whole.then(|| changed.dispatchers.iter().map(|(_, row)| id(&row.name)).collect()),
+            removed: changed.withdrawn.iter().map(id).collect(),
+        };
+        let mut messages = Vec::new();
+        let mut from = 0;
+        loop {
+            let mut bytes = 0;
+            let fits = rows[from..].iter().take_while(|row| {
+                bytes += row.len();
+                bytes <= LONGEST
+            });
+            let to = rows.len().min(from + fits.count().max(1));
+            messages.push(wire::patch(&patch, &rows[from..to]));
+            if to == rows.len() {
+                return messages;
+            }
+            from = to;
+            (patch.link, patch.all) = (None, None);
+            patch.removed.clear();
+        }
+    }
+
+    /// Messages with the lines after a place (the newest `newest` without one).
+    pub(crate) fn batch(
+        &self,
+        hub: &Hub,
+        at: Option<Cursor>,
+        filter: &LineFilter,
+        key: &Arc<str>,
+        newest: usize,
+    ) -> Arc<Batch> {
+        let Some(at) = at else {
+            return Arc::new(batch(&hub.lines(None, filter, newest), None));
+        };
+        if let Some(known) = self.lock().batches.iter().find(|known| known.at == at && known.key == *key) {
+            return Arc::clone(&known.batch);
+        }
+        let made = Arc::new(batch(&hub.lines(Some(at), filter, BATCH_LINES), Some(at)));
+        if !made.messages.is_empty() {
+            let mut shared = self.lock();
+            if shared.batches.len() == BATCHES {
+                shared.batches.pop_front();
+            }
+            shared.batches.push_back(Batched { at, key: Arc::clone(key), batch: Arc::clone(&made) });
+        }
+        made
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands above the page while the service node can't be reached; empty while it can.
+fn stale(link: &LinkStatus) -> String {
+    if link.state == LinkState::Live {
+        return String::new();
+    }
+    let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
+    EN.stale.with("cause", cause).markup("since", stamp(link.since)).to_string()
+}
+
+/// How many are in a state that wants attention.
+fn summary(of: Summary) -> String {
+    let bad = of.failing + of.overdue;
+    let text = if bad == 0 { EN.summary_well } else { EN.summary_bad };
+    text.count(u64::from(of.total)).with("busy", of.running).with("bad", bad).to_string()
+}
+
+fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
+    let mut batch = Batch { messages: Vec::new(), at: from, lines: lines.lines.len(), bytes: 0, more: lines.more };
+    let Some(epoch) = lines.epoch else {
+        return batch;
+    };
+    if let Some(restart) = &lines.restart {
+        batch.messages.push(wire::restart(restart));
+    }
+    if let Some(gap) = &lines.gap {
+        batch.messages.push(wire::gap(epoch, gap));
+    }
+    let mut rest = lines.lines.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|(_, _, json)| {
+            bytes += json.len();
+            bytes <= LONGEST
+        });
+        let (now, later) = rest.split_at(fits.count().max(1));
+        rest = later;
+        // the last one also leads past the lines that were hidden
+        let (next, hidden) = match (rest, now.last()) {
+            ([_, ..], Some((seq, ..))) => (*seq, [0; 5]),
+            _ => (lines.next, lines.hidden),
+        };
+        batch.messages.push(wire::log(epoch, next, now.iter().map(|(_, _, json)| json), &hidden));
+    }
+    let moved = from.is_none_or(|at| (at.epoch, at.seq) != (epoch, lines.next));
+    if lines.lines.is_empty() && moved && (from.is_none() || lines.hidden.iter().any(|count| *count > 0)) {
+        batch.messages.push(wire::log(epoch, lines.next, [].iter(), &lines.hidden));
+    }
+    batch.bytes = batch.messages.iter().map(|message| message.len()).sum();
+    batch.at = Some(Cursor { epoch, seq: lines.next });
+    batch
+}
