@@ -12,3 +12,4 @@ pub mod control;
 pub mod service;
 pub mod live;
 pub mod web;
+pub mod api;

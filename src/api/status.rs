@@ -1,0 +1,289 @@
+//! Nodes, dispatchers and the way to the service node.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::api::error::ApiError;
+use crate::api::request::{Answer, Call};
+use crate::api::types::state::{
+    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, RunningItem,
+    StatusAnswer,
+};
+use crate::base::clock::Timestamp;
+use crate::config::schema::name::HEARTBEAT_INTERVAL;
+use crate::live::hub::Watcher;
+use crate::live::stored;
+use crate::messenger::client::{LinkState, LinkStatus};
+use crate::model::node::Node;
+use crate::protocol::state::{Activity, DispatcherState};
+
+/// How long an answer waits for the service node's state of now, where nobody watched before.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A node that wrote nothing for so many heartbeat intervals does not live.
+const MISSED_BEATS: u32 = 3;
+
+/// `GET /api/status`.
+pub(crate) async fn status(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
+    let (live, dispatchers, _watcher) = dispatchers(&api).await?;
+    let messenger = messenger(&api.messenger.status().borrow());
+    let nodes = node_items(&api).await?;
+    Ok(Answer::json(&StatusAnswer { now: api.clock.now(), live, messenger, nodes, dispatchers }))
+}
+
+/// `GET /api/nodes`.
+pub(crate) async fn nodes(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
+    Ok(Answer::json(&NodesAnswer { nodes: node_items(&api).await? }))
+}
+
+/// `GET /api/dispatchers`.
+pub(crate) async fn list(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
+    let (live, dispatchers, _watcher) = dispatchers(&api).await?;
+    Ok(Answer::json(&DispatchersAnswer { live, dispatchers }))
+}
+
+/// `GET /api/dispatchers/{name}`.
+pub(crate) async fn show(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
+    let (_, dispatchers, _watcher) = dispatchers(&api).await?;
+    match dispatchers.into_iter().find(|dispatcher| dispatcher.name == call.parameter(0)) {
+        Some(dispatcher) => Ok(Answer::json(&dispatcher)),
+        None => Err(ApiError::not_found("there is no dispatcher of this name; GET /api/dispatchers lists all")),
+    }
+}
+
+/// Every dispatcher as the service node says it is now; as rows tell while it can't be reached. The call counts as a
+/// watcher, so that the next one finds everything there.
+async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiError> {
+    let watcher = api.hub.watch();
+    let live = api.hub.current(PATIENCE).await;
+    let state = api.hub.picture().state.filter(|_| live);
+    let items = match &state {
+        Some(state) => state.dispatchers.values().map(item).collect(),
+        None => stored::dispatchers(&api.store).await?.iter().map(item).collect(),
+    };
+    Ok((state.is_some(), items, watcher))
+}
+
+async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
+    let silent = api.settings.borrow().duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+    let now = api.clock.now();
+    Ok(api.store.nodes().await?.into_iter().map(|node| node_item(node, silent, now)).collect())
+}
+
+fn node_item(node: Node, silent: Duration, now: Timestamp) -> NodeItem {
+    let alive = node.stopped_at.is_none() && now.since(node.heartbeat_at) < silent;
+    NodeItem {
+        id: node.id,
+        role: node.role,
+        host: node.host,
+        version: node.version,
+        pid: node.pid,
+        started_at: node.started_at,
+        heartbeat_at: node.heartbeat_at,
+        stopped_at: node.stopped_at,
+        alive,
+        key_fingerprint: node.key_fingerprint,
+    }
+}
+
+/// The link, as answers tell it.
+fn messenger(link: &LinkStatus) -> MessengerStatus {
+    MessengerStatus {
+        state: link_word(link.state).to_owned(),
+        since: link.since,
+        endpoint: link.endpoint.clone(),
+        peer: link.peer.as_ref().map(|peer| peer.node.clone()),
+        error: link.error.clone(),
+        attempts: link.attempts,
+        next_attempt_at: link.next_attempt_at,
+        latency_ms: link.latency.map(|latency| latency.as_secs_f64() * 1e3),
+    }
+}
+
+fn link_word(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Live => "live",
+        LinkState::Connecting => "connecting",
+        LinkState::Down => "down",
+    }
+}
+
+fn item(dispatcher: &DispatcherState) -> Dispatcher {
+    Dispatcher {
+        name: dispatcher.name.clone(),
+        title: dispatcher.title.clone(),
+        description: dispatcher.description.clone(),
+        origin: dispatcher.origin,
+        schedule: dispatcher.schedule.clone(),
+        state: dispatcher.activity.as_str().to_owned(),
+        reason: reason(dispatcher),
+        next_at: dispatcher.next_at,
+        running: dispatcher
+            .running
+            .iter()
+            .map(|run| RunningItem {
+                execution: run.execution,
+                cause: run.cause,
+                by: run.by.clone(),
+                started_at: run.started_at,
+                progress: run.progress.clone(),
+                cancelled_by: run.cancelled_by.clone(),
+            })
+            .collect(),
+        limit: dispatcher.limit,
+        queued: dispatcher.queued,
+        last: dispatcher.last().map(|bar| LastRun {
+            execution: bar.execution,
+            started_at: bar.started_at,
+            finished_at: bar.finished_at,
+            duration_ms: millis(bar.duration()),
+            outcome: bar.outcome,
+        }),
+        median_ms: dispatcher.median_duration().map(millis),
+        last_error: dispatcher.last_error.as_ref().map(|error| LastFailure {
+            execution: error.execution,
+            at: error.at,
+            message: error.message.clone(),
+        }),
+        failures: dispatcher.failures,
+        skipped: dispatcher.skipped,
+    }
+}
+
+/// A length of time in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Why a dispatcher is in its state, in words.
+fn reason(dispatcher: &DispatcherState) -> String {
+    let next = match dispatcher.next_at {
+        Some(at) => format!("next run at {at}"),
+        None => "runs when told".to_owned(),
+    };
+    match &dispatcher.activity {
+        Activity::Idle => next,
+        Activity::Queued => match dispatcher.queued {
+            0 | 1 => "a run waits to begin".to_owned(),
+            queued => format!("{queued} runs wait to begin"),
+        },
+        Activity::Running => {
+            let mut words = format!("{} of {} running", dispatcher.running.len(), dispatcher.limit);
+            if let Some(progress) = dispatcher.running.first().and_then(|run| run.progress.as_ref()) {
+                write!(words, ", {} %", progress.percent()).expect("a string takes everything");
+                if let Some(text) = &progress.text {
+                    write!(words, ": {text}").expect("a string takes everything");
+                }
+            }
+            words
+        }
+        Activity::Paused { by, since } => format!("paused by {by} since {since}"),
+        Activity::Failing { next_attempt } => {
+            let error = dispatcher.last_error.as_ref().map_or("the last run failed", |error| error.message.as_str());
+            let next = next_attempt.or(dispatcher.next_at);
+            match next {
+                Some(at) => format!("{error}; next attempt at {at}"),
+                None => error.to_owned(),
+            }
+        }
+        Activity::Overdue { expected_by } => format!("should have run by {expected_by}"),
+        Activity::Standby { primary } => format!("{primary} is primary"),
+        Activity::Disabled { by } => format!("disabled by {by}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::{ExecutionId, NodeId};
+    use crate::model::execution::{Cause, Outcome, Progress};
+    use crate::model::node::Role;
+    use crate::protocol::state::{Bar, LastError, Origin, Run};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_795_223_419_123_000);
+
+    fn dispatcher(activity: Activity) -> DispatcherState {
+        let progress = Progress { done: 3, total: 10, text: Some("indexing".into()) };
+        let run = Run {
+            execution: ExecutionId(7),
+            cause: Cause::Api,
+            by: Some("ann".into()),
+            started_at: NOW,
+            progress: Some(progress),
+            cancelled_by: None,
+        };
+        let bar = Bar {
+            execution: ExecutionId(6),
+            started_at: NOW,
+            finished_at: NOW.plus(PATIENCE),
+            outcome: Outcome::Normal,
+        };
+        DispatcherState {
+            name: "disk-space".into(),
+            title: "Disk space".into(),
+            description: String::new(),
+            origin: Origin::Job,
+            schedule: "every 5 m".into(),
+            activity,
+            next_at: Some(NOW),
+            running: vec![run],
+            limit: 2,
+            queued: 3,
+            recent: vec![bar],
+            last_error: Some(LastError { execution: ExecutionId(5), at: NOW, message: "exit code 1".into() }),
+            failures: 1,
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn every_state_says_why() {
+        let by = || "ann".to_owned();
+        for (activity, words) in [
+            (Activity::Idle, "next run at 2026-11-21T01:10:19.123Z"),
+            (Activity::Queued, "3 runs wait to begin"),
+            (Activity::Running, "1 of 2 running, 30 %: indexing"),
+            (Activity::Paused { by: by(), since: NOW }, "paused by ann since 2026-11-21T01:10:19.123Z"),
+            (Activity::Failing { next_attempt: None }, "exit code 1; next attempt at 2026-11-21T01:10:19.123Z"),
+            (Activity::Overdue { expected_by: NOW }, "should have run by 2026-11-21T01:10:19.123Z"),
+            (Activity::Standby { primary: NodeId::new("service-2") }, "service-2 is primary"),
+            (Activity::Disabled { by: "enabled = false".into() }, "disabled by enabled = false"),
+        ] {
+            let state = activity.as_str();
+            let item = item(&dispatcher(activity));
+            assert_eq!((item.state.as_str(), item.reason.as_str()), (state, words));
+        }
+    }
+
+    #[test]
+    fn an_item_is_read_as_it_is_written() {
+        let item = item(&dispatcher(Activity::Running));
+        let text = serde_json::to_string(&item).unwrap();
+        let back: Dispatcher = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        assert_eq!(back.last.unwrap().duration_ms, 1_000);
+        assert_eq!(back.running[0].progress.as_ref().unwrap().percent(), 30);
+    }
+
+    #[test]
+    fn a_silent_or_stopped_node_does_not_live() {
+        let node = Node {
+            id: NodeId::new("service-1"),
+            role: Role::Service,
+            host: "box".into(),
+            version: "0.1.0".into(),
+            pid: 1,
+            started_at: NOW,
+            heartbeat_at: NOW,
+            stopped_at: None,
+            key_fingerprint: None,
+        };
+        let alive = |node: &Node, after: u64| {
+            node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after))).alive
+        };
+        assert!(alive(&node, 0) && alive(&node, 89) && !alive(&node, 90));
+        assert!(!alive(&Node { stopped_at: Some(NOW), ..node }, 0));
+    }
+}

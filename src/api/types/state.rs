@@ -1,0 +1,188 @@
+//! Nodes, dispatchers and the way to the service node, as `/api` tells them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::clock::Timestamp;
+use crate::base::id::{ExecutionId, NodeId};
+use crate::model::execution::{Cause, Outcome, Progress};
+use crate::model::node::Role;
+use crate::protocol::state::Origin;
+
+/// Everything at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusAnswer {
+    /// This web node's time.
+    #[schema(value_type = String, format = DateTime)]
+    pub now: Timestamp,
+    /// Whether `dispatchers` is what the service node says now; otherwise it is what the database knows.
+    pub live: bool,
+    /// The way to the service node.
+    pub messenger: MessengerStatus,
+    /// Every node the database knows.
+    pub nodes: Vec<NodeItem>,
+    /// Every dispatcher, by name.
+    pub dispatchers: Vec<Dispatcher>,
+}
+
+/// The way to the service node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MessengerStatus {
+    /// `live`, `connecting` or `down`.
+    pub state: String,
+    /// Since when it is in this state.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Where it leads.
+    pub endpoint: String,
+    /// Who is there, while it is live.
+    #[schema(value_type = Option<String>)]
+    pub peer: Option<NodeId>,
+    /// Why it is not live.
+    pub error: Option<String>,
+    /// Failed attempts since it was last live.
+    pub attempts: u64,
+    /// When the next attempt is made, while it is down.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Timestamp>,
+    /// How long the other end took to answer, in milliseconds.
+    pub latency_ms: Option<f64>,
+}
+
+/// Every node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodesAnswer {
+    /// By id.
+    pub nodes: Vec<NodeItem>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeItem {
+    /// Which one.
+    #[schema(value_type = String)]
+    pub id: NodeId,
+    /// `web`, `service` or `all`.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// The machine it runs on.
+    pub host: String,
+    /// The program's version.
+    pub version: String,
+    /// The process.
+    pub pid: u32,
+    /// When the process started.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it last wrote that it lives.
+    #[schema(value_type = String, format = DateTime)]
+    pub heartbeat_at: Timestamp,
+    /// When it said that it stops.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub stopped_at: Option<Timestamp>,
+    /// Whether it lives: it did not stop, and wrote within three heartbeat intervals.
+    pub alive: bool,
+    /// The fingerprint of the messenger key it uses.
+    pub key_fingerprint: Option<String>,
+}
+
+/// Every dispatcher.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DispatchersAnswer {
+    /// Whether this is what the service node says now; otherwise it is what the database knows.
+    pub live: bool,
+    /// By name.
+    pub dispatchers: Vec<Dispatcher>,
+}
+
+/// A dispatcher.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Dispatcher {
+    /// Its name.
+    pub name: String,
+    /// What people call it.
+    pub title: String,
+    /// What it does.
+    pub description: String,
+    /// `built_in`, `job` or `program`.
+    #[schema(value_type = String)]
+    pub origin: Origin,
+    /// When it runs, in words.
+    pub schedule: String,
+    /// `idle`, `queued`, `running`, `paused`, `failing`, `overdue`, `standby` or `disabled`.
+    pub state: String,
+    /// Why it is in this state, in words.
+    pub reason: String,
+    /// When it runs by itself next.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_at: Option<Timestamp>,
+    /// The runs that are going on.
+    pub running: Vec<RunningItem>,
+    /// How many may go on at once.
+    pub limit: u32,
+    /// How many wait.
+    pub queued: u32,
+    /// The last run that ended.
+    pub last: Option<LastRun>,
+    /// How long runs that ended well took, in the middle, in milliseconds.
+    pub median_ms: Option<u64>,
+    /// The last failure, until a run ends well again.
+    pub last_error: Option<LastFailure>,
+    /// How many runs failed one after the other.
+    pub failures: u32,
+    /// Times passed over because the run before had not ended.
+    pub skipped: u64,
+}
+
+/// A run that is going on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RunningItem {
+    /// Its execution.
+    #[schema(value_type = i64)]
+    pub execution: ExecutionId,
+    /// Why it was started.
+    #[schema(value_type = String)]
+    pub cause: Cause,
+    /// Who asked for it.
+    pub by: Option<String>,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// How far it says it is: `done`, `total`, `text`.
+    #[schema(value_type = Option<Object>)]
+    pub progress: Option<Progress>,
+    /// Who asked to end it.
+    pub cancelled_by: Option<String>,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LastRun {
+    /// Its execution.
+    #[schema(value_type = i64)]
+    pub execution: ExecutionId,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = String, format = DateTime)]
+    pub finished_at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// `normal`, `warning`, `error`, `cancelled` or `abandoned`.
+    #[schema(value_type = String)]
+    pub outcome: Outcome,
+}
+
+/// A failure.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LastFailure {
+    /// Of which execution.
+    #[schema(value_type = i64)]
+    pub execution: ExecutionId,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// What it said.
+    pub message: String,
+}
