@@ -1,0 +1,231 @@
+//! The command line: what can be said on it, and what it means.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::node::Role;
+use crate::model::user::{ServiceRole, UserName};
+
+/// Runs background work on service nodes, shows administrators every dispatcher's state and log line live.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, max_term_width = 100, subcommand_required = false)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do; without a command: `run --role all`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Configuration file (TOML): jobs and fixed settings. `docs/jobs.md` and `docs/configuration.md` describe it.
+    #[arg(long, global = true, env = "SWITCHBOARD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data directory: database, keys and pipe. Who can read it is administrator. [default: ./data]
+    #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address of the pages; port 0 takes a free one. [default: 127.0.0.1:8080]
+    #[arg(long, global = true, env = "SWITCHBOARD_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Ask the node at this address instead of the data directory; the token is read from `SWITCHBOARD_TOKEN`.
+    #[arg(long, global = true, env = "SWITCHBOARD_URL", value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node (also without any command).
+    Run {
+        /// What the node does.
+        #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "all", value_parser = parse_role)]
+        role: Role,
+    },
+    /// Make, list and delete users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Show and change settings.
+    #[command(subcommand)]
+    Settings(SettingsCommand),
+    /// Show what every dispatcher is doing.
+    Status {
+        /// Go on showing it, whenever it changes.
+        #[arg(long)]
+        watch: bool,
+        /// As JSON; with --watch one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the newest lines of the log.
+    Logs {
+        /// Go on showing lines as they come.
+        #[arg(long, short)]
+        follow: bool,
+        /// As JSON, one object per line.
+        #[arg(long)]
+        json: bool,
+        /// Lines of this level and above.
+        #[arg(long, value_name = "LEVEL", default_value = "info")]
+        level: crate::model::log_entry::Level,
+        /// Lines of this source only.
+        #[arg(long, value_name = "NAME")]
+        source: Option<String>,
+    },
+    /// Run a dispatcher now.
+    Trigger(Named),
+    /// Pause a dispatcher: no scheduled run begins.
+    Pause(Named),
+    /// Let a paused dispatcher go on.
+    Resume(Named),
+    /// End every run of a dispatcher.
+    Cancel(Named),
+    /// Check the configuration, list every problem, and do nothing else.
+    CheckConfig,
+    /// Bring the database up to date, and do nothing else.
+    Migrate,
+    /// Write a consistent copy of the database, while nodes run.
+    Backup {
+        /// Where to; `%Y-%m-%d` and the like stand for the time (UTC). An existing file is never overwritten.
+        /// [default: backups/switchboard-%Y-%m-%dT%H-%M-%SZ.db in the data directory]
+        file: Option<PathBuf>,
+        /// Delete all but the newest so many copies made with the same pattern.
+        #[arg(long, value_name = "NUMBER")]
+        keep: Option<usize>,
+    },
+    /// Print the description of the HTTP interface (OpenAPI).
+    Openapi,
+    /// Print the reference of all settings (Markdown).
+    ConfigDoc,
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A dispatcher, by name.
+#[derive(Clone, Debug, Args)]
+pub struct Named {
+    /// The dispatcher's name.
+    pub name: String,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make a user.
+    Add {
+        /// Its name: letters, digits, `_` and `-`.
+        name: UserName,
+        /// What it may do.
+        #[arg(long, required = true)]
+        role: Vec<RoleArgument>,
+        /// Its e-mail address.
+        #[arg(long, default_value = "")]
+        email: String,
+        /// Read its password from standard input (one line), so that it can sign in.
+        #[arg(long)]
+        password_stdin: bool,
+        /// Give it a token for `x-api-key`, printed alone on standard output.
+        #[arg(long)]
+        token: bool,
+    },
+    /// List users.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a user.
+    Delete {
+        /// Its name.
+        name: UserName,
+    },
+}
+
+/// A role, as the command line spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum RoleArgument {
+    /// May do everything.
+    ServiceAdmin,
+    /// May see every page, change nothing.
+    AdminViewer,
+    /// May read `/metrics`.
+    MetricsViewer,
+}
+
+impl From<RoleArgument> for ServiceRole {
+    fn from(role: RoleArgument) -> Self {
+        match role {
+            RoleArgument::ServiceAdmin => Self::ServiceAdmin,
+            RoleArgument::AdminViewer => Self::AdminViewer,
+            RoleArgument::MetricsViewer => Self::MetricsViewer,
+        }
+    }
+}
+
+/// What to do with settings.
+#[derive(Debug, Subcommand)]
+pub enum SettingsCommand {
+    /// List all: value, source, default.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one value, alone. Secrets are never printed.
+    Get {
+        /// The setting's name.
+        name: String,
+    },
+    /// Change a setting; `-` as the value reads it from standard input (for secrets).
+    Set {
+        /// The setting's name.
+        name: String,
+        /// Its new value; empty is the default.
+        value: String,
+    },
+    /// Go back to the default.
+    Clear {
+        /// The setting's name.
+        name: String,
+    },
+    /// Generate a new messenger key.
+    GenerateKey {
+        /// The old key is worthless at once (it leaked); links are cut and made anew.
+        #[arg(long)]
+        at_once: bool,
+    },
+}
+
+fn parse_role(text: &str) -> Result<Role, crate::model::node::BadRole> {
+    text.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_before_and_after_the_command() {
+        let before = Cli::try_parse_from(["switchboard", "--data", "x", "status"]).unwrap();
+        let after = Cli::try_parse_from(["switchboard", "status", "--data", "x"]).unwrap();
+        assert_eq!(before.global.data, after.global.data);
+    }
+}

@@ -1,0 +1,89 @@
+//! What each command does, from the command line to the exit code.
+
+pub mod documents;
+pub mod door;
+pub mod logs;
+pub mod maintenance;
+pub mod node;
+pub mod settings;
+pub mod status;
+pub mod users;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::app::cli::{Cli, Command};
+use crate::app::configuration::Problems;
+use crate::model::node::Role;
+use crate::service::jobs::guard;
+
+/// Bad configuration or command line: `EX_USAGE`.
+const USAGE: u8 = 64;
+
+/// Reads the command line and does what it says. The exit code: 0; 64 for a bad configuration or command line, every problem
+/// listed; 1 for anything else.
+#[must_use]
+pub fn main() -> ExitCode {
+    guard::main_if_asked();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version come this way too; where they can't be printed nobody reads the reason either
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get().clamp(2, 8));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => {
+            let done = runtime.block_on(run(cli));
+            // a task left behind must not keep the process
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(if error.is::<Problems>() { USAGE } else { 1 })
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let global = cli.global;
+    match cli.command.unwrap_or(Command::Run { role: Role::All }) {
+        Command::Run { role } => node::run(&global, role).await,
+        Command::User(command) => users::run(&global, command).await,
+        Command::Settings(command) => settings::run(&global, command).await,
+        Command::Status { watch, json } => status::run(&global, watch, json).await,
+        Command::Logs { follow, json, level, source } => logs::run(&global, follow, json, level, source).await,
+        Command::Trigger(named) => door::act(&global, door::Verb::Run, &named).await,
+        Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,
+        Command::Resume(named) => door::act(&global, door::Verb::Resume, &named).await,
+        Command::Cancel(named) => door::act(&global, door::Verb::Cancel, &named).await,
+        Command::CheckConfig => maintenance::check_config(&global),
+        Command::Migrate => maintenance::migrate(&global).await,
+        Command::Backup { file, keep } => maintenance::backup(&global, file, keep).await,
+        Command::Openapi => documents::openapi(),
+        Command::ConfigDoc => documents::settings(),
+        Command::Completions { shell } => documents::completions(shell),
+    }
+}
+
+/// Writes a line on standard output. A reader that went away (`| head`) is no error: there is nobody to tell.
+fn say(line: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Writes a line on standard error.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "switchboard: {line}");
+}

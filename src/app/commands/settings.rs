@@ -1,0 +1,63 @@
+//! `settings`: list, get, set, clear, generate a key.
+
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use crate::app::cli::{Global, SettingsCommand};
+use crate::app::commands::door::{Door, segment};
+use crate::app::commands::say;
+use crate::app::commands::users::first_line;
+use crate::config::schema::name as setting_name;
+
+/// Does what the command says.
+///
+/// # Errors
+/// What the node refused, in its words.
+pub async fn run(global: &Global, command: SettingsCommand) -> anyhow::Result<u8> {
+    let door = Door::open_or_make(global, true).await?;
+    let done = act(&door, command).await;
+    door.close().await;
+    done.map(|()| 0)
+}
+
+async fn act(door: &Door, command: SettingsCommand) -> anyhow::Result<()> {
+    let path = |name: &str| format!("/api/settings/{}", segment(name));
+    match command {
+        SettingsCommand::List { json } => {
+            let answer = door.call(Method::GET, "/api/settings", None).await?;
+            if json {
+                say(&answer);
+            } else {
+                answer["settings"].as_array().into_iter().flatten().for_each(line);
+            }
+        }
+        SettingsCommand::Get { name } => {
+            let answer = door.call(Method::GET, &path(&name), None).await?;
+            match answer["value"].as_str() {
+                Some(value) => say(value),
+                None => anyhow::bail!("{name} is a secret; it is never shown"),
+            }
+        }
+        SettingsCommand::Set { name, value } => {
+            let value = if value == "-" { first_line()? } else { value };
+            door.call(Method::PUT, &path(&name), Some(&json!({ "value": value }))).await?;
+            say(format_args!("{name} is saved"));
+        }
+        SettingsCommand::Clear { name } => {
+            door.call(Method::DELETE, &path(&name), None).await?;
+            say(format_args!("{name} is back at its default"));
+        }
+        SettingsCommand::GenerateKey { at_once } => {
+            let path = format!("{}:generate", path(setting_name::MESSENGER_KEY));
+            door.call(Method::POST, &path, Some(&json!({ "at_once": at_once }))).await?;
+            say("a new messenger key is saved; nodes take it up by themselves");
+        }
+    }
+    Ok(())
+}
+
+fn line(setting: &Value) {
+    let text = |key: &str| setting[key].as_str().unwrap_or_default().to_owned();
+    let value = if setting["secret"] == true { "(secret)".to_owned() } else { text("value") };
+    say(format_args!("{:<32} {:<24} {}", text("name"), value, text("source")));
+}

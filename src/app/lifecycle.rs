@@ -1,0 +1,57 @@
+//! Signals into shutdown: the first is soft, the second hard.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::base::shutdown::Shutdown;
+
+/// After a hard stop, tasks that still do not end are left behind after so long.
+const HARD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Begins to listen for SIGINT and SIGTERM.
+///
+/// # Errors
+/// If the system refuses.
+pub fn listen(shutdown: &Shutdown) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = shutdown.clone();
+    // not one of the tasks that are waited for: it goes on listening while they end
+    let task = async move {
+        for ask in [Shutdown::stop, Shutdown::stop_now] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            tracing::info!("asked to stop{}", if stop.is_stopping() { " at once" } else { "; again to stop at once" });
+            ask(&stop);
+        }
+    };
+    shutdown.spawn_detached(task);
+    Ok(())
+}
+
+/// Waits for a stop, then for every task; a hard stop, or `patience` over, shortens the wait. The exit code.
+pub async fn wait(shutdown: &Shutdown, patience: impl Fn() -> Duration) -> u8 {
+    shutdown.stopping().await;
+    let soft = shutdown.finished(patience());
+    let finished = tokio::select! {
+        finished = soft => finished,
+        () = shutdown.stopping_now() => Err(Vec::new()),
+    };
+    if finished.is_err() {
+        shutdown.stop_now();
+        if let Err(names) = shutdown.finished(HARD_PATIENCE).await {
+            tracing::error!("left behind: {}", names.join(", "));
+            return 1;
+        }
+    }
+    match shutdown.fallen() {
+        Some(name) => {
+            tracing::error!("stopped because the task `{name}` ended by itself; this is a fault of the program");
+            1
+        }
+        None => 0,
+    }
+}

@@ -1,0 +1,282 @@
+//! The roof: builds the rooms this node's role needs and runs them.
+
+pub mod cli;
+pub mod commands;
+pub mod configuration;
+pub mod http;
+pub mod lifecycle;
+pub mod messenger;
+pub mod nodes;
+pub mod settings;
+pub mod telemetry;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{self, Api};
+use crate::app::configuration::Configuration;
+use crate::app::telemetry::Telemetry;
+use crate::auth::password::Passwords;
+use crate::auth::sign_in::SignIn;
+use crate::base::clock::SharedClock;
+use crate::base::shutdown::Shutdown;
+use crate::config::schema::name;
+use crate::config::settings::{Fixed, Settings};
+use crate::control::Control;
+use crate::live::hub::Hub;
+use crate::live::{feed, stored};
+use crate::messenger::client::Client;
+use crate::messenger::secure::{SecureChannel, SharedKeys};
+use crate::messenger::server::Server;
+use crate::messenger::{Identity, Pace};
+use crate::model::node::Role;
+use crate::protocol::state::NodeFacts;
+use crate::service;
+use crate::service::dispatcher::Dispatcher;
+use crate::service::jobs;
+use crate::service::jobs::host::Host;
+use crate::store::lock::ServiceLock;
+use crate::store::node_id::OwnNodeId;
+use crate::store::{OpenOptions, Store};
+use crate::web::viewer::Viewers;
+use crate::web::{self, Web};
+
+/// A link nobody watches says so seldom that it lives; watchers change this.
+const CALM: Pace = Pace { beat: Duration::from_secs(15), silence: Duration::from_secs(40) };
+
+/// Tasks get so long to end after the runs did, in a soft stop.
+const WIND_DOWN: Duration = Duration::from_secs(10);
+
+/// What a node is made of.
+pub struct Options {
+    /// What the operator said.
+    pub configuration: Configuration,
+    /// What the node does.
+    pub role: Role,
+    /// Dispatchers of the program that embeds this one.
+    pub dispatchers: Vec<Arc<dyn Dispatcher>>,
+    /// Where traces go; its ring is the node's log.
+    pub telemetry: Telemetry,
+    /// Tells the time.
+    pub clock: SharedClock,
+}
+
+/// A node that is built: its addresses are taken, its database is open; nothing runs before [`App::run`].
+pub struct App {
+    store: Store,
+    facts: NodeFacts,
+    role: Role,
+    fixed: Arc<Fixed>,
+    settings: watch::Receiver<Arc<Settings>>,
+    keys: SharedKeys,
+    data: std::path::PathBuf,
+    telemetry: Telemetry,
+    clock: SharedClock,
+    shutdown: Shutdown,
+    web: Option<(TcpListener, SocketAddr, SignIn)>,
+    service: Option<ServicePart>,
+    setup_link: Option<secrecy::SecretString>,
+    /// Held as long as the node lives: its id is nobody else's.
+    own_id: OwnNodeId,
+}
+
+/// What only a service node has.
+struct ServicePart {
+    dispatchers: Vec<Arc<dyn Dispatcher>>,
+    server: Server,
+    links: mpsc::Receiver<SecureChannel>,
+    /// Held as long as the node lives: no second service node works on the same data directory.
+    lock: ServiceLock,
+}
+
+impl App {
+    /// Opens the database, takes the addresses, and starts nothing.
+    ///
+    /// # Errors
+    /// Whatever keeps the node from starting, in words that say what to do.
+    pub async fn build(options: Options, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let Options { configuration, role, dispatchers, telemetry, clock } = options;
+        let Configuration { data, listen, jobs, fixed, encryption_key } = configuration;
+        let own_id = OwnNodeId::take(&data, role)?;
+        let facts = nodes::facts(own_id.id().clone(), clock.now());
+        let lock = if role.has_service() { Some(ServiceLock::take(&data, &facts.id)?) } else { None };
+        let open = OpenOptions { data: data.clone(), encryption_key, clock: Arc::clone(&clock) };
+        let store = Store::open(open, shutdown).await?;
+        let fixed = Arc::new(fixed);
+        let keys = messenger::keys(&store, &fixed, &clock).await?;
+        let settings = settings::follow(&store, Arc::clone(&fixed), shutdown).await?;
+        let web = if role.has_web() {
+            let listener = http::bind(listen).await?;
+            let address = listener.local_addr().context("the address listened on can't be told")?;
+            Some((listener, address, SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock))))
+        } else {
+            None
+        };
+        let service = if let Some(lock) = lock {
+            let host = Host::this_program().with("SWITCHBOARD_DATA", std::path::absolute(&data)?.to_string_lossy());
+            let mut declared = jobs::dispatchers(&jobs, &host);
+            declared.extend(dispatchers);
+            let endpoint = messenger::endpoint(&settings.borrow(), &data);
+            let identity = Identity { node: facts.id.clone() };
+            let (server, links) = messenger::listen(identity, endpoint, &data, &keys, shutdown).await?;
+            Some(ServicePart { dispatchers: declared, server, links, lock })
+        } else {
+            None
+        };
+        let setup_link = match &web {
+            Some((_, _, sign_in)) => sign_in.new_setup_link().await?,
+            None => None,
+        };
+        Ok(Self {
+            store,
+            facts,
+            role,
+            fixed,
+            settings,
+            keys,
+            data,
+            telemetry,
+            clock,
+            shutdown: shutdown.clone(),
+            web,
+            service,
+            setup_link,
+            own_id,
+        })
+    }
+
+    /// Where the pages are, if this node has any.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.web.as_ref().map(|(_, address, _)| *address)
+    }
+
+    /// The secret of the link that makes the first administrator, while there is none. Whoever has it may use it: show it once.
+    #[must_use]
+    pub fn setup_link(&self) -> Option<&secrecy::SecretString> {
+        self.setup_link.as_ref()
+    }
+
+    /// Starts everything and waits for the stop. The exit code: 0, or 1 if a part of the node fell.
+    ///
+    /// # Errors
+    /// If something can't be started.
+    pub async fn run(mut self) -> anyhow::Result<u8> {
+        nodes::register(&self.store, &self.facts, self.role, &self.keys, &self.clock).await?;
+        self.telemetry.keep(self.store.clone(), self.facts.id.clone(), &self.shutdown);
+        nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
+        apply_log_settings(&self.telemetry, self.settings.clone(), &self.shutdown);
+        let mut server = None;
+        let mut lock = None;
+        if let Some(part) = self.service.take() {
+            server = Some(part.server);
+            lock = Some(part.lock);
+            let options = service::Options {
+                store: self.store.clone(),
+                facts: self.facts.clone(),
+                role: self.role,
+                settings: self.settings.clone(),
+                log: self.telemetry.ring().clone(),
+                dispatchers: part.dispatchers,
+                links: part.links,
+                keys: Arc::clone(&self.keys),
+                clock: Arc::clone(&self.clock),
+            };
+            service::start(options, &self.shutdown).await?;
+        }
+        let mut client = None;
+        let mut door = None;
+        if let Some((listener, _, sign_in)) = self.web.take() {
+            door = Some(sign_in.clone());
+            client = Some(self.start_web(listener, sign_in));
+        }
+        let applier = messenger::Applier {
+            server,
+            client,
+            keys: Arc::clone(&self.keys),
+            data: self.data.clone(),
+            node: self.facts.id.clone(),
+        };
+        applier.start(&self.store, self.settings.clone(), &self.clock, &self.shutdown);
+        let settings = self.settings.clone();
+        let code =
+            lifecycle::wait(&self.shutdown, || settings.borrow().duration(name::STOP_PATIENCE) + WIND_DOWN).await;
+        if let Some(sign_in) = door {
+            sign_in.write_failures().await;
+        }
+        nodes::say_stopped(&self.store, &self.facts.id, &self.clock).await;
+        self.store.close().await;
+        drop((lock, self.own_id));
+        Ok(code)
+    }
+
+    fn start_web(&self, listener: TcpListener, sign_in: SignIn) -> Client {
+        let hub = Hub::new(Arc::clone(&self.clock));
+        let endpoint = messenger::endpoint(&self.settings.borrow(), &self.data);
+        let identity = Identity { node: self.facts.id.clone() };
+        let keys = Arc::clone(&self.keys);
+        let (client, incoming) = Client::start(identity, endpoint, keys, CALM, Arc::clone(&self.clock), &self.shutdown);
+        feed::start(&hub, client.clone(), incoming, &self.shutdown);
+        stored::start(&hub, self.store.clone(), &self.shutdown);
+        let control = Control::new(
+            self.store.clone(),
+            Some(client.clone()),
+            self.settings.clone(),
+            Arc::clone(&self.fixed),
+            Arc::clone(&self.clock),
+        );
+        let api = api::router(Arc::new(Api {
+            hub: hub.clone(),
+            store: self.store.clone(),
+            control: control.clone(),
+            sign_in: sign_in.clone(),
+            settings: self.settings.clone(),
+            fixed: Arc::clone(&self.fixed),
+            messenger: client.clone(),
+            clock: Arc::clone(&self.clock),
+            shutdown: self.shutdown.clone(),
+        }));
+        let pages = web::router(Arc::new(Web {
+            hub,
+            database: format!("SQLite, {}", self.data.join("switchboard.db").display()),
+            store: self.store.clone(),
+            control,
+            sign_in,
+            settings: self.settings.clone(),
+            fixed: Arc::clone(&self.fixed),
+            messenger: client.clone(),
+            clock: Arc::clone(&self.clock),
+            shutdown: self.shutdown.clone(),
+            viewers: Viewers::default(),
+        }));
+        http::serve(listener, api.merge(pages), &self.shutdown);
+        client
+    }
+}
+
+/// Level and size of the log follow their settings.
+fn apply_log_settings(telemetry: &Telemetry, mut settings: watch::Receiver<Arc<Settings>>, shutdown: &Shutdown) {
+    let (telemetry, stopping) = (telemetry.clone(), shutdown.clone());
+    shutdown.spawn("log settings", async move {
+        loop {
+            {
+                let now = settings.borrow_and_update();
+                if let Ok(level) = now.text(name::MINIMUM_LOG_LEVEL).parse() {
+                    telemetry.set_minimum(level);
+                }
+                let lines = usize::try_from(now.integer(name::LOG_RING_LINES)).unwrap_or(usize::MAX);
+                let bytes = usize::try_from(now.size(name::LOG_RING_BYTES)).unwrap_or(usize::MAX);
+                telemetry.ring().resize(lines, bytes);
+            }
+            tokio::select! {
+                changed = settings.changed() => if changed.is_err() { return },
+                () = stopping.stopping() => return,
+            }
+        }
+    });
+}
