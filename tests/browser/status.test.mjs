@@ -1,0 +1,247 @@
+// The Service Status page, alive: rows, lines, actions, and what it does when the node goes away.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { Stage, alive, eventually, job, percentile, picture } from './support.mjs';
+
+const WILD = '<img src=x onerror="window.hit=1"><script>window.hit=1</script><b>bold</b>';
+
+let stage;
+let robot;
+let web;
+let service;
+
+before(async () => {
+  stage = new Stage(({ writer }) => [
+    job('hello', ['sleep', '0.4']),
+    job('long', ['bash', '-c', 'echo "::progress 3/10 indexing"; sleep 600']),
+    job('wild', ['printf', '%s\\n', WILD]),
+    job('writer', ['bash', writer, '4000', '1000']),
+    job('slow-writer', ['bash', writer, '240', '30']),
+    job('often', ['true'], 'schedule = "every 1s"'),
+  ].join(''));
+  service = await stage.node('service');
+  web = await stage.node('web');
+  await stage.setUp(web);
+  robot = await stage.robot();
+  await robot.live();
+});
+
+after(() => stage.close());
+
+// Notes the moment at which something first becomes true on the page, by its own clock.
+const whenever = (page, selector) => page.evaluate((wanted) => new Promise((resolve) => {
+  const look = () => document.querySelector(wanted) && (observer.disconnect(), resolve(Date.now()));
+  const observer = new MutationObserver(look);
+  observer.observe(document.body, { subtree: true, childList: true, attributes: true });
+  look();
+}), selector);
+
+test('a change of state is on the page within 300 ms', async () => {
+  const page = await stage.page();
+  await alive(page);
+  const took = [];
+  for (let round = 0; round < 5; round += 1) {
+    await page.waitForSelector('#d-hello.state-idle');
+    const seen = whenever(page, '#d-hello.state-running');
+    const asked = Date.now();
+    await robot.act('hello', 'run');
+    took.push((await seen) - asked);
+  }
+  assert.ok(percentile(took, 50) <= 300, `running was seen after ${took} ms`);
+  assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('95 % of the lines are on the page within 150 ms at 1,000 lines a second', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await page.evaluate(() => {
+    window.seen = new Map();
+    const look = () => {
+      const now = Date.now();
+      for (const line of document.querySelectorAll('#log-lines > li[data-seq]')) {
+        const found = / at (\d+)/.exec(line.textContent);
+        if (found && !window.seen.has(line.dataset.seq)) window.seen.set(line.dataset.seq, now - Number(found[1]) / 1000);
+      }
+    };
+    new MutationObserver(look).observe(document.querySelector('#log-lines'), { childList: true, subtree: true, characterData: true });
+  });
+  await robot.finished('writer');
+  await eventually('the last line', () => page.evaluate(() => document.querySelector('#log-lines').textContent.includes('line 4000 of 4000')));
+  const took = await page.evaluate(() => [...window.seen.values()]);
+  assert.ok(took.length > 200, `only ${took.length} lines were looked at`);
+  const [half, most] = [percentile(took, 50), percentile(took, 95)];
+  console.log(`lines on the page: half within ${half.toFixed(0)} ms, 95 % within ${most.toFixed(0)} ms (${took.length} seen)`);
+  assert.ok(most <= 150, `95 % within ${most} ms`);
+  await page.context().close();
+});
+
+test('run now, by its button', async () => {
+  const page = await stage.page();
+  await alive(page);
+  const before = (await robot.executions('hello')).length;
+  const running = whenever(page, '#d-hello.state-running');
+  await page.click('button[formaction="/dispatchers/hello/run"]');
+  await running;
+  await eventually('an answer', async () => (await page.textContent('#say')).trim() !== '');
+  await page.waitForSelector('#d-hello.state-idle');
+  assert.equal((await robot.executions('hello')).length, before + 1);
+  assert.ok(page.url().endsWith('/status'), 'the page stayed');
+  await page.context().close();
+});
+
+test('a double click runs once', async () => {
+  const page = await stage.page();
+  await alive(page);
+  const before = (await robot.executions('hello')).length;
+  await page.dblclick('button[formaction="/dispatchers/hello/run"]');
+  await eventually('a run that has ended', async () => {
+    const runs = await robot.executions('hello');
+    return runs.length > before && runs.every((run) => run.outcome);
+  });
+  assert.equal((await robot.executions('hello')).length, before + 1);
+  await page.context().close();
+});
+
+test('pause and resume', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await page.click('button[formaction="/dispatchers/often/pause"]');
+  await page.waitForSelector('#d-often.state-paused');
+  assert.match(await page.textContent('#d-often'), /root/, 'it says by whom');
+  await page.click('button[formaction="/dispatchers/often/resume"]');
+  await page.waitForSelector('#d-often:not(.state-paused)');
+  await page.context().close();
+});
+
+test('cancel asks first', async () => {
+  await robot.act('long', 'run');
+  const page = await stage.page();
+  await alive(page);
+  await page.waitForSelector('#d-long.state-running');
+  assert.match(await page.textContent('#d-long'), /indexing/, 'progress is shown');
+  await picture(page, 'status-running');
+  await page.click('button[formaction="/dispatchers/long/cancel"]');
+  await page.click('dialog[open] button:not(.danger)');
+  await page.waitForSelector('dialog[open]', { state: 'detached' });
+  assert.ok(await page.locator('#d-long.state-running').count(), 'no is no');
+  await page.click('button[formaction="/dispatchers/long/cancel"]');
+  await page.click('dialog[open] button.danger');
+  await page.waitForSelector('#d-long:not(.state-running)');
+  assert.equal((await robot.executions('long'))[0].outcome, 'cancelled');
+  await page.context().close();
+});
+
+test('what a job prints is text, whatever it is', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await robot.finished('wild');
+  await eventually('the line', () => page.evaluate((text) => document.querySelector('#log-lines').textContent.includes(text), WILD));
+  for (const where of ['/status', `/executions/${(await robot.executions('wild'))[0].id}`]) {
+    await page.goto(stage.url + where);
+    await eventually('the line', () => page.evaluate((text) => document.body.textContent.includes(text), WILD));
+    assert.equal(await page.evaluate(() => window.hit), undefined, where);
+    assert.equal(await page.locator('img[src=x]').count(), 0, where);
+  }
+  assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('pause holds the log and counts what waits; follow goes on', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await page.click('#log-pause');
+  const held = await page.evaluate(() => [...document.querySelectorAll('#log-lines > li[data-seq]')].at(-1)?.dataset.seq);
+  await robot.finished('wild');
+  await eventually('a count', async () => /\d/.test(await page.textContent('#log-waiting')));
+  assert.equal(await page.evaluate(() => [...document.querySelectorAll('#log-lines > li[data-seq]')].at(-1)?.dataset.seq), held, 'nothing moves');
+  await page.click('#log-pause');
+  await eventually('newer lines', () => page.evaluate((last) => Number([...document.querySelectorAll('#log-lines > li[data-seq]')].at(-1)?.dataset.seq) > Number(last ?? 0), held));
+  await page.context().close();
+});
+
+test('the log is filtered by source, level and pattern', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await robot.finished('wild');
+  await page.fill('#log-q', 'bold');
+  await eventually('only lines that match', () => page.evaluate(() => {
+    const lines = [...document.querySelectorAll('#log-lines > li[data-seq]')];
+    return lines.length > 0 && lines.every((line) => line.textContent.includes('bold'));
+  }));
+  await page.fill('#log-q', 'nothing has this text');
+  await eventually('no line', () => page.evaluate(() => document.querySelectorAll('#log-lines > li[data-seq]').length === 0));
+  await page.fill('#log-q', '');
+  await page.selectOption('#log-level', 'error');
+  await eventually('no line below error', () => page.evaluate(() => document.querySelectorAll('#log-lines > li.level-info').length === 0));
+  await page.context().close();
+});
+
+test('the page says within 5 s that the service is gone, and comes back alone', async () => {
+  const page = await stage.page();
+  await alive(page);
+  const before = (await page.textContent('#link')).trim();
+  const changed = page.evaluate((text) => new Promise((resolve) => {
+    const look = () => document.querySelector('#link').textContent.trim() !== text
+      && !/live/i.test(document.querySelector('#link').textContent) && (observer.disconnect(), resolve(Date.now()));
+    const observer = new MutationObserver(look);
+    observer.observe(document.body, { subtree: true, childList: true, characterData: true });
+  }), before);
+  const killed = Date.now();
+  await service.kill();
+  const took = (await changed) - killed;
+  assert.ok(took <= 5_000, `it said so after ${took} ms`);
+  const said = (await page.textContent('#link')).trim();
+  assert.ok(said.length > 10, `with the cause: ${said}`);
+  assert.ok(await page.locator('#d-hello').count(), 'the rows stay');
+  assert.ok(await page.locator('button[formaction="/messenger/reconnect"], form[action="/messenger/reconnect"] button').count(), 'there is a Reconnect button');
+  await picture(page, 'status-service-gone');
+  await service.start();
+  await eventually('a live page again', async () => /live/i.test(await page.textContent('#link')));
+  await robot.live();
+  const seen = whenever(page, '#d-hello.state-running');
+  await robot.act('hello', 'run');
+  await seen;
+  await page.context().close();
+});
+
+test('a web node that is killed and started again: nothing lost, nothing twice', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await page.evaluate(() => {
+    window.numbers = new Map();
+    window.disorder = [];
+    const look = () => {
+      let last = 0;
+      for (const line of document.querySelectorAll('#log-lines > li[data-seq]')) {
+        const seq = Number(line.dataset.seq);
+        if (seq <= last) window.disorder.push(`${seq} after ${last}`);
+        last = seq;
+        const found = /line (\d+) of 240/.exec(line.textContent);
+        if (found) window.numbers.set(Number(found[1]), seq);
+      }
+    };
+    new MutationObserver(look).observe(document.querySelector('#log-lines'), { childList: true, subtree: true, characterData: true });
+  });
+  await robot.act('slow-writer', 'run');
+  await eventually('the first lines', () => page.evaluate(() => window.numbers.size > 20));
+  await web.kill();
+  await eventually('word of it', () => page.evaluate(() => !document.querySelector('#stale')?.hidden || !/live/i.test(document.querySelector('#link').textContent)), 8_000);
+  await web.start();
+  await eventually('the last line', () => page.evaluate(() => window.numbers.has(240)), 30_000);
+  // lines that came many at once were never all on the screen: they are looked at one screen after the other
+  await page.evaluate(async () => {
+    document.querySelector('#log-pause').click();
+    const list = document.querySelector('#log-lines');
+    const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    for (let top = 0; top <= list.scrollHeight; top += list.clientHeight / 2) {
+      list.scrollTop = top;
+      await frame();
+    }
+  });
+  const missing = await page.evaluate(() => Array.from({ length: 240 }, (_, at) => at + 1).filter((number) => !window.numbers.has(number)));
+  assert.deepEqual(missing, [], 'no line is lost');
+  assert.deepEqual(await page.evaluate(() => window.disorder), [], 'no line is there twice or in the wrong place');
+  assert.equal(await page.locator('#log-lines > li.gap').count(), 0, 'no gap');
+  await page.context().close();
+});

@@ -1,0 +1,142 @@
+//! Settings: checked, shown with their source, and in force without a restart.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::live::{complete, writing};
+use crate::support::browser::Browser;
+use crate::support::robot::Robot;
+use crate::support::socket::{Follower, Socket};
+use crate::support::stage::Stage;
+use crate::support::wait::{PATIENCE, eventually, so};
+
+/// Follows the writer's lines on one socket while `change` is made in the middle of them.
+async fn through_a_change(stage: &Stage, change: impl AsyncFn(&Robot)) {
+    let lines = 3_000;
+    let (node, robot, browser) = writing(stage, lines).await;
+    let mut follower = Follower::default();
+    let mut socket = Socket::open(&node.url(), &browser).await;
+    socket.watch_log(None).await;
+    while follower.cursor.is_none() {
+        follower.take(&socket.next().await.expect("a first frame of the log"), "writer");
+    }
+    robot.run("writer").await;
+    let mut changed = false;
+    while (follower.lines.len() as u64) < lines {
+        follower.take(&socket.next().await.expect("the socket stays open"), "writer");
+        if !changed && follower.lines.len() > 500 {
+            changed = true;
+            change(&robot).await;
+        }
+    }
+    complete(&follower, lines);
+    robot.until_live(PATIENCE).await;
+}
+
+/// The fingerprint of the key in use, as the status or the nodes tell it.
+async fn fingerprint(robot: &Robot) -> Option<Value> {
+    let nodes = robot.get("/api/nodes").await;
+    let service = nodes["nodes"].as_array()?.iter().find(|node| node["role"] != "web")?.clone();
+    service.get("key_fingerprint").or_else(|| service.get("key")).filter(|found| found.is_string()).cloned()
+}
+
+#[tokio::test]
+async fn a_new_messenger_key_loses_no_line() {
+    let stage = Stage::new().await;
+    through_a_change(&stage, async |robot| {
+        let before = fingerprint(robot).await.expect("a fingerprint");
+        stage.run(&["settings", "generate-key"]).await.good();
+        eventually("another fingerprint", async || so(fingerprint(robot).await? != before)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_pipe_path_loses_no_line() {
+    let stage = Stage::new().await;
+    let (old, new) = (stage.pipe(), stage.path("other.sock"));
+    through_a_change(&stage, async |robot| {
+        robot.set("Service.MessengerEndpoint", &format!("pipe:{}", new.display())).await;
+        eventually("a pipe at the new path", async || so(new.exists())).await;
+    })
+    .await;
+    eventually("the end of the old pipe", async || so(!old.exists())).await;
+}
+
+#[tokio::test]
+async fn a_pipe_path_that_can_not_be_had_leaves_the_old_one_at_work() {
+    let stage = Stage::new().await;
+    let (_node, robot, _) = writing(&stage, 10).await;
+    // a folder stands where the pipe should: it is there, so the setting can be saved, and nobody can listen at it
+    let taken = stage.path("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("x"), "x").unwrap();
+    robot.set("Service.MessengerEndpoint", &format!("pipe:{}", taken.display())).await;
+    let missing = json!({ "value": format!("pipe:{}", stage.path("no/such/folder.sock").display()) });
+    let (status, answer) = robot.ask(Method::PUT, "/api/settings/Service.MessengerEndpoint", Some(&missing)).await;
+    assert_eq!(status, 400, "a folder that is not there is seen before saving: {answer}");
+    let run = robot.run("writer").await;
+    assert_eq!(robot.until_ended(run).await["outcome"], "normal");
+    assert_eq!(robot.link().await.as_deref(), Some("live"));
+    let (status, answer) = robot.ask(Method::DELETE, "/api/settings/Service.MessengerEndpoint", None).await;
+    assert!((200..300).contains(&status), "{answer}");
+}
+
+#[tokio::test]
+async fn a_bad_value_is_refused_with_what_is_allowed() {
+    let stage = Stage::new().await;
+    let node = stage.node().setting("Service.HeartbeatInterval", "10s").ready().await;
+    let robot = stage.robot(&node.url()).await;
+    for (name, value, part) in [
+        ("Service.PollInterval", "never", "never"),
+        ("Service.PollInterval", "2h", "60s"),
+        ("Service.MessengerEndpoint", "http://example.com", "pipe:"),
+        ("Service.MessengerKey", "not base64!", "32 bytes"),
+        ("Service.MessengerKey", "c2hvcnQ=", "32"),
+        ("Log.RingLines", "many", "100"),
+    ] {
+        let (status, answer) =
+            robot.ask(Method::PUT, &format!("/api/settings/{name}"), Some(&json!({ "value": value }))).await;
+        assert_eq!(status, 400, "{name} = {value}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(part) || part == "60s" && message.contains("1m"), "{name} = {value}: {message}");
+        let done = stage.run(&["settings", "set", name, value]).await;
+        assert_ne!(done.code, Some(0), "the command line refuses it too");
+    }
+    let locked =
+        robot.ask(Method::PUT, "/api/settings/Service.HeartbeatInterval", Some(&json!({ "value": "20s" }))).await;
+    assert!(matches!(locked.0, 400 | 409), "a value fixed by the environment can't be changed: {locked:?}");
+    let settings = robot.get("/api/settings").await;
+    let all = settings["settings"].as_array().expect("settings");
+    let of = |name: &str| {
+        all.iter().find(|setting| setting["name"] == name).unwrap_or_else(|| panic!("no {name} in {settings}"))
+    };
+    assert_eq!(of("Service.HeartbeatInterval")["source"], "environment");
+    assert_eq!(of("Service.PollInterval")["source"], "default");
+    assert_eq!(of("Service.PollInterval")["value"], "15s");
+}
+
+#[tokio::test]
+async fn a_secret_is_never_told() {
+    let stage = Stage::new().await;
+    let node = stage.node().ready().await;
+    let robot = stage.robot(&node.url()).await;
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    robot.set("Service.MessengerKey", key).await;
+    let mut browser: Browser = node.administrator().await;
+    for page in ["/settings", "/settings/Service.MessengerKey", "/audit", "/diagnostics", "/nodes"] {
+        assert!(!browser.page(page).await.contains(key), "{page} tells the key");
+    }
+    for path in ["/api/settings", "/api/audit", "/api/nodes"] {
+        assert!(!robot.get(path).await.to_string().contains(key), "{path} tells the key");
+    }
+    let listed = stage.run(&["settings", "list"]).await.good();
+    assert!(!listed.contains(key), "the command line tells the key");
+    assert!(!stage.run(&["settings", "get", "Service.MessengerKey"]).await.stdout.contains(key));
+    assert!(!node.stderr.text().contains(key) && !node.stdout.text().contains(key), "the log tells the key");
+    let database = std::fs::read(stage.data().join("switchboard.db")).unwrap();
+    let wal = std::fs::read(stage.data().join("switchboard.db-wal")).unwrap_or_default();
+    for file in [database, wal] {
+        assert!(!file.windows(key.len()).any(|part| part == key.as_bytes()), "the database tells the key");
+    }
+}

@@ -1,0 +1,183 @@
+//! The command line, beside a node and far from it.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::node::{Node, bare_command};
+use crate::support::robot::Robot;
+use crate::support::stage::{Stage, run};
+use crate::support::wait::{PATIENCE, eventually, so};
+use crate::support::writer::Jobs;
+
+async fn node_with_a_job(stage: &Stage) -> (Node, Robot) {
+    let config = Jobs::default().shell("hello", "echo hello from the job").save(stage);
+    let node = stage.node().config(config).ready().await;
+    let robot = stage.robot(&node.url()).await;
+    robot.until_live(PATIENCE).await;
+    (node, robot)
+}
+
+#[tokio::test]
+async fn users_are_made_and_their_token_is_printed_alone() {
+    let stage = Stage::new().await;
+    // before there is any node: the command makes the data directory
+    let token = stage.token("first", "service_admin").await;
+    assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+    let again = stage.run(&["user", "add", "first", "--role", "service_admin", "--token"]).await;
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    assert!(again.stderr.contains("first") && again.stdout.is_empty(), "{}", again.stderr);
+    let node = stage.node().ready().await;
+    assert_eq!(Robot::new(&node.url(), &token).ask(Method::GET, "/api/status", None).await.0, 200);
+    let listed: Value = serde_json::from_str(&stage.run(&["user", "list", "--json"]).await.good()).expect("JSON");
+    assert!(listed.to_string().contains("first") && !listed.to_string().contains(&token), "{listed}");
+    stage.run(&["user", "delete", "first"]).await.good();
+    eventually("the end of the token", async || {
+        so(Robot::new(&node.url(), &token).ask(Method::GET, "/api/status", None).await.0 == 401)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings_are_set_and_cleared() {
+    let stage = Stage::new().await;
+    let node = stage.node().ready().await;
+    let robot = stage.robot(&node.url()).await;
+    stage.run(&["settings", "set", "Service.PollInterval", "5s"]).await.good();
+    assert_eq!(stage.run(&["settings", "get", "Service.PollInterval"]).await.good().trim(), "5s");
+    eventually("the node's own view", async || {
+        let settings = robot.get("/api/settings").await;
+        let found =
+            settings["settings"].as_array()?.iter().find(|setting| setting["name"] == "Service.PollInterval")?.clone();
+        so(found["value"] == "5s" && found["source"] == "database")
+    })
+    .await;
+    stage.run(&["settings", "clear", "Service.PollInterval"]).await.good();
+    assert_eq!(stage.run(&["settings", "get", "Service.PollInterval"]).await.good().trim(), "15s");
+    let unknown = stage.run(&["settings", "set", "Service.PolInterval", "5s"]).await;
+    assert_ne!(unknown.code, Some(0));
+    assert!(unknown.stderr.contains("Service.PolInterval"), "{}", unknown.stderr);
+    let listed = stage.run(&["settings", "list", "--json"]).await.good();
+    assert!(serde_json::from_str::<Value>(&listed).expect("JSON").to_string().contains("Service.PollInterval"));
+    let audit = robot.get("/api/audit").await.to_string();
+    assert!(audit.contains("cli:"), "what the command line does is audited: {audit}");
+}
+
+#[tokio::test]
+async fn work_is_told_and_watched_beside_the_node() {
+    let stage = Stage::new().await;
+    let (_node, robot) = node_with_a_job(&stage).await;
+    let status: Value = serde_json::from_str(&stage.run(&["status", "--json"]).await.good()).expect("JSON");
+    assert!(
+        status["dispatchers"].as_array().expect("dispatchers").iter().any(|found| found["name"] == "hello"),
+        "{status}"
+    );
+    assert!(stage.run(&["status"]).await.good().contains("hello"));
+
+    stage.run(&["trigger", "hello"]).await.good();
+    robot.line_with("hello", "hello from the job").await;
+    eventually("an ended run", async || so(robot.executions("hello").await.first()?["outcome"] == "normal")).await;
+    eventually("the line on the terminal", async || {
+        so(stage.run(&["logs"]).await.good().contains("hello from the job"))
+    })
+    .await;
+    let lines = stage.run(&["logs", "--json", "--source", "hello"]).await.good();
+    let first: Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("one object a line");
+    assert!(first.to_string().contains("hello"), "{first}");
+    stage.run(&["pause", "hello"]).await.good();
+    robot.until_state("hello", "paused").await;
+    stage.run(&["resume", "hello"]).await.good();
+    robot.until_state("hello", "idle").await;
+    stage.run(&["cancel", "hello"]).await;
+    let unknown = stage.run(&["trigger", "nobody"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
+async fn work_is_told_from_elsewhere_with_a_token() {
+    let stage = Stage::new().await;
+    let (node, robot) = node_with_a_job(&stage).await;
+    let token = stage.token("remote", "service_admin").await;
+    let remote = async |arguments: &[&str]| {
+        let mut command = bare_command();
+        command.current_dir("/").args(["--url", &node.url()]).args(arguments).env("SWITCHBOARD_TOKEN", &token);
+        run(&mut command, "").await
+    };
+    assert!(remote(&["status"]).await.good().contains("hello"));
+    remote(&["trigger", "hello"]).await.good();
+    eventually("a run", async || so(!robot.executions("hello").await.is_empty())).await;
+    let mut command = bare_command();
+    let refused = run(command.args(["--url", &node.url(), "status"]).env("SWITCHBOARD_TOKEN", "wrong"), "").await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    let mut command = bare_command();
+    let nobody =
+        run(command.args(["--url", "http://127.0.0.1:9", "status"]).env("SWITCHBOARD_TOKEN", &token), "").await;
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.stderr.contains("127.0.0.1:9"), "{}", nobody.stderr);
+}
+
+#[tokio::test]
+async fn status_watch_and_logs_follow_go_on_until_they_are_ended() {
+    let stage = Stage::new().await;
+    let (_node, robot) = node_with_a_job(&stage).await;
+    let ran = robot.run("hello").await;
+    robot.until_ended(ran).await;
+    let data = stage.data();
+    for arguments in [["logs", "--follow"], ["status", "--watch"]] {
+        let mut command = bare_command();
+        command.arg("--data").arg(&data).args(arguments).stdin(std::process::Stdio::null());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (output, reader) = crate::support::output::Output::read(child.stdout.take().unwrap());
+        output.line_with("hello", PATIENCE).await;
+        let before = output.lines().len();
+        let ran = robot.run("hello").await;
+        robot.until_ended(ran).await;
+        eventually("more of it", async || so(output.lines().len() > before)).await;
+        assert!(child.try_wait().unwrap().is_none(), "{arguments:?} goes on");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reader.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_a_database_that_starts() {
+    let stage = Stage::new().await;
+    let (mut node, robot) = node_with_a_job(&stage).await;
+    node.administrator().await;
+    let ran = robot.run("hello").await;
+    robot.until_ended(ran).await;
+    let copy = stage.path("copy.db");
+    // while the node works
+    stage.run(&["backup", copy.to_str().unwrap()]).await.good();
+    let again = stage.run(&["backup", copy.to_str().unwrap()]).await;
+    assert_eq!(again.code, Some(1), "an existing file is not overwritten");
+    assert!(again.stderr.contains("copy.db"), "{}", again.stderr);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    node.term();
+    assert_eq!(node.end(PATIENCE).await.code(), Some(0));
+
+    // the way of docs/operating.md: database and key into an empty directory
+    let restored = stage.path("restored");
+    std::fs::create_dir(&restored).unwrap();
+    std::fs::copy(&copy, restored.join("switchboard.db")).unwrap();
+    std::fs::copy(stage.data().join("encryption.key"), restored.join("encryption.key")).unwrap();
+    let config = stage.path("switchboard.toml");
+    let second = crate::support::node::Start::new(&restored).config(config).ready().await;
+    let robot = robot.at(&second.url());
+    robot.until_live(PATIENCE).await;
+    assert_eq!(robot.execution(ran).await["outcome"], "normal");
+    assert!(!second.stdout.text().contains("First administrator"), "its administrator is there");
+}
+
+#[tokio::test]
+async fn documents_are_printed() {
+    let stage = Stage::new().await;
+    let openapi: Value = serde_json::from_str(&stage.run(&["openapi"]).await.good()).expect("JSON");
+    assert!(openapi["paths"].as_object().expect("paths").contains_key("/api/status"), "{openapi}");
+    assert!(stage.run(&["config-doc"]).await.good().contains("Service.PollInterval"));
+    assert!(stage.run(&["completions", "bash"]).await.good().contains("switchboard"));
+    assert!(!stage.data().exists(), "none of it makes a data directory");
+}

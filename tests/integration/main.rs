@@ -1,0 +1,17 @@
+//! Everything that is tested through the rooms' own doors, in one program: linked once.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on ends here, and says where")]
+
+mod api;
+mod auth;
+mod control;
+mod front;
+mod jobs;
+mod live;
+mod messenger;
+mod pages;
+mod service;
+mod settings;
+mod stores;
+mod support;
+mod transports;

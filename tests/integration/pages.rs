@@ -1,0 +1,444 @@
+//! Every page through the router, over a real store: who gets it, what is in it, and what is refused.
+
+mod site;
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use switchboard::config::settings::{Fixed, Source};
+use switchboard::web::pages::{Access, ROUTES};
+
+use self::site::{HOST, PASSWORD, SCRIPT, Site};
+
+/// An address for every route with a place in it.
+fn address(path: &str) -> String {
+    let name = match path {
+        path if path.starts_with("/settings") => "Service.MessengerKey",
+        path if path.starts_with("/users") => "ann",
+        _ => "disk-space",
+    };
+    let verb = if path.starts_with("/users") { "roles" } else { "run" };
+    path.replace("{name}", name).replace("{verb}", verb).replace("{id}", "2")
+}
+
+/// Pages; not the socket and what streams.
+fn pages() -> impl Iterator<Item = (String, Access)> {
+    let get = ROUTES.iter().filter(|route| route.method == "GET");
+    get.map(|route| (address(route.path), route.access))
+        .filter(|(path, _)| !["/status/live", "/status/poll", "/logs.txt"].contains(&path.as_str()))
+}
+
+fn posts() -> impl Iterator<Item = (String, Access)> {
+    ROUTES.iter().filter(|route| route.method == "POST").map(|route| (address(route.path), route.access))
+}
+
+/// The values of an attribute, wherever it stands.
+fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let start = format!(" {name}=\"");
+    page.match_indices(&start).filter_map(|(at, _)| page[at + start.len()..].split('"').next()).collect()
+}
+
+#[tokio::test]
+async fn every_page_is_had_by_administrators_with_strict_headers_and_nothing_inline() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    for (path, access) in pages() {
+        let cookie = (access != Access::Anybody).then_some(admin.as_str());
+        let answer = site.get(&path, cookie).await;
+        let expected = if path == "/setup" { StatusCode::GONE } else { StatusCode::OK };
+        assert_eq!(answer.status, expected, "{path}: {}", answer.body);
+        let policy = answer.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
+        if !answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html") {
+            continue;
+        }
+        assert!(answer.body.contains("<title>") && answer.body.contains("<h1"), "{path}");
+        assert!(!answer.body.contains("<style") && !answer.body.contains(" style="), "{path}: inline style");
+        assert!(!answer.body.contains(" onclick=") && !answer.body.contains("javascript:"), "{path}");
+        assert_eq!(
+            answer.body.matches("<script").count(),
+            answer.body.matches("<script type=\"module\" src=\"/static/").count(),
+            "{path}: inline script"
+        );
+        assert!(!answer.body.contains('\u{202e}'), "{path}: a character that acts unseen");
+        let ids = attributes(&answer.body, "id");
+        let once: BTreeSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), once.len(), "{path}: an id twice in {ids:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_link_is_dead_and_every_form_leads_somewhere() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let mut seen = BTreeSet::new();
+    for (path, access) in pages() {
+        let answer = site.get(&path, (access != Access::Anybody).then_some(admin.as_str())).await;
+        for link in attributes(&answer.body, "href").into_iter().chain(attributes(&answer.body, "src")) {
+            let link = link.replace("&amp;", "&").replace("&#38;", "&");
+            let target = link.split('#').next().unwrap().to_owned();
+            // runs and dispatchers of the made-up state stand in no row
+            let made_up = target.strip_prefix("/executions/").is_some_and(|id| id.parse::<i64>().is_ok());
+            if target.is_empty() || target.starts_with("/logs.txt") || made_up || !seen.insert(target.clone()) {
+                continue;
+            }
+            assert!(target.starts_with('/'), "{path} leads away from here: {link}");
+            let answer = site.get(&target, Some(&admin)).await;
+            assert!(
+                matches!(answer.status, StatusCode::OK | StatusCode::SEE_OTHER),
+                "{path} → {link}: {}",
+                answer.status
+            );
+        }
+        for target in attributes(&answer.body, "formaction").into_iter().chain(attributes(&answer.body, "action")) {
+            let known = ROUTES.iter().any(|route| {
+                let (route, target) = (route.path.split('/'), target.split('/'));
+                route.clone().count() == target.clone().count()
+                    && route.zip(target).all(|(a, b)| a == b || a.starts_with('{'))
+            });
+            assert!(known, "{path} has a form to {target}");
+        }
+    }
+    assert!(seen.len() > 15, "{seen:?}");
+}
+
+#[tokio::test]
+async fn without_a_session_pages_lead_to_the_sign_in_and_scripts_are_told() {
+    let site = Site::new().await;
+    site.admin().await;
+    for (path, access) in pages().filter(|(_, access)| *access != Access::Anybody) {
+        let answer = site.get(&path, None).await;
+        if path.ends_with("log.txt") {
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path} {access:?}");
+        } else {
+            assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
+            assert_eq!(answer.location(), format!("/sign-in?next={path}"));
+        }
+    }
+    for (path, _) in posts().filter(|(_, access)| *access != Access::Anybody) {
+        let own = [("origin", &*format!("http://{HOST}")), ("accept", "application/json")];
+        let answer = site.post_as(&path, None, &[], &own).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+        assert!(answer.body.starts_with("{\"ok\":false"), "{path}: {}", answer.body);
+    }
+    for path in ["/status/poll", "/logs.txt"] {
+        assert_eq!(site.get(path, None).await.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_look_sees_every_page_and_changes_nothing() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let viewer = site.user(&admin, "vic", "admin_viewer").await;
+    for (path, access) in pages().filter(|(_, access)| *access == Access::Look) {
+        let answer = site.get(&path, Some(&viewer)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {access:?}");
+        assert!(!answer.body.contains("data-may-act"), "{path}");
+    }
+    for (path, _) in posts().filter(|(_, access)| *access == Access::Act) {
+        assert_eq!(site.post(&path, Some(&viewer), &[]).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    // who reads metrics may not even look, and one who may no longer look is not let further
+    let fields = [("name", "meg"), ("role", "metrics_viewer"), ("password", PASSWORD)];
+    assert_eq!(site.post("/users", Some(&admin), &fields).await.status, StatusCode::CREATED);
+    let refused = site.post("/sign-in", None, &[("name", "meg"), ("password", PASSWORD)]).await;
+    assert!(refused.status == StatusCode::FORBIDDEN && refused.cookie().is_none(), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn forms_of_foreign_pages_are_refused_on_every_route() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    for (path, _) in posts() {
+        for foreign in [("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
+            let answer = site.post_as(&path, Some(&admin), &[], &[foreign]).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {foreign:?}");
+        }
+        // neither header, and no token: nothing proves that it is ours
+        assert_eq!(site.post_as(&path, Some(&admin), &[], &[]).await.status, StatusCode::FORBIDDEN, "{path}");
+    }
+    // an old browser sends neither, but the form's token
+    let page = site.get("/settings", Some(&admin)).await;
+    let token = page.body.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let paused = site.post_as("/dispatchers/disk-space/pause", Some(&admin), &[("token", &token)], &[]).await;
+    assert_eq!(paused.status, StatusCode::SEE_OTHER, "{}", paused.body);
+    let dispatchers = site.store.dispatchers().await.unwrap();
+    let paused: Vec<_> = dispatchers.iter().filter(|known| known.paused.is_some()).map(|known| &*known.name).collect();
+    assert_eq!(paused, ["disk-space"]);
+}
+
+#[tokio::test]
+async fn a_set_up_link_works_once_and_a_second_use_is_a_clear_page() {
+    use secrecy::ExposeSecret as _;
+    let site = Site::new().await;
+    let link = site.web.sign_in.new_setup_link().await.unwrap().unwrap();
+    let link = link.expose_secret();
+    let page = site.get(&format!("/setup?link={link}"), None).await;
+    assert_eq!(page.status, StatusCode::OK);
+    let fields = |again| vec![("link", link), ("name", "ann"), ("password", PASSWORD), ("again", again)];
+    let differs = site.post("/setup", None, &fields("something else")).await;
+    assert_eq!(differs.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(differs.body.contains("value=\"ann\"") && !differs.body.contains(PASSWORD), "{}", differs.body);
+    let made = site.post("/setup", None, &fields(PASSWORD)).await;
+    assert_eq!((made.status, made.location()), (StatusCode::SEE_OTHER, "/status"));
+    assert_eq!(site.get("/status", made.cookie().as_deref()).await.status, StatusCode::OK);
+    for again in
+        [site.get(&format!("/setup?link={link}"), None).await, site.post("/setup", None, &fields(PASSWORD)).await]
+    {
+        assert_eq!(again.status, StatusCode::GONE);
+        assert!(again.body.contains("This link is used up") && again.body.contains("href=\"/sign-in\""));
+    }
+}
+
+#[tokio::test]
+async fn signing_in_and_out_and_a_password_of_a_megabyte() {
+    let site = Site::new().await;
+    let first = site.admin().await;
+    let wrong = site.post("/sign-in", None, &[("name", "<ann>"), ("password", "nonsense nonsense")]).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    assert!(wrong.cookie().is_none() && wrong.body.contains("&#60;ann&#62;") && !wrong.body.contains("nonsense"));
+    let huge = "x".repeat(1 << 20);
+    for path in ["/sign-in", "/password", "/users", "/settings"] {
+        let answer = site.post(path, Some(&first), &[("name", "ann"), ("password", &huge)]).await;
+        assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert!(answer.body.contains("Too large"), "{path}: a clear page");
+    }
+    let next = [("name", "ann"), ("password", PASSWORD), ("next", "/executions?outcome=error")];
+    let second = site.post("/sign-in", None, &next).await;
+    assert_eq!((second.status, second.location()), (StatusCode::SEE_OTHER, "/executions?outcome=error"));
+    let elsewhere = site.post("/sign-in", None, &[("name", "ann"), ("password", PASSWORD), ("next", "//evil.example")]);
+    assert_eq!(elsewhere.await.location(), "/status");
+    let second = second.cookie().unwrap();
+    // a new password ends the other sessions, and keeps this one
+    let fields = [("old", PASSWORD), ("new", "another good sentence"), ("again", "another good sentence")];
+    let changed = site.post("/password", Some(&second), &fields).await;
+    assert_eq!((changed.status, changed.location()), (StatusCode::SEE_OTHER, "/password?done=password"));
+    assert_eq!(site.get("/status", Some(&first)).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(site.get("/status", Some(&second)).await.status, StatusCode::OK);
+    let left = site.post("/sign-out", Some(&second), &[]).await;
+    assert_eq!((left.status, left.location()), (StatusCode::SEE_OTHER, "/sign-in?done=signed-out"));
+    assert_eq!(site.get("/status", Some(&second)).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn service_status_shows_every_state_with_its_reason_and_the_log() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let page = site.get("/status?level=debug", Some(&admin)).await.body;
+    for expected in [
+        "id=\"link\" class=\"pill link-live\"",
+        "state-failing",
+        "failed 3 times in a row; next attempt",
+        "by ann",
+        "3 of 10 · customers",
+        "done about",
+        "line 41 of switchboard.toml",
+        "4 times skipped",
+        "name=\"after\" value=\"70\"",
+        "looked into the queue",
+        "ansi-fg-1",
+        "data-since=\"0000000000000001:9\"",
+        "service-1",
+    ] {
+        assert!(page.contains(expected), "{expected} is not in {page}");
+    }
+    assert!(!page.contains(SCRIPT) && !page.contains("<script>"));
+    // filters work without scripts, and say what they hide
+    let narrow = site.get("/status?level=warn&source=backup", Some(&admin)).await.body;
+    assert!(narrow.contains("no space left") && !narrow.contains("Permission denied"));
+    assert!(narrow.contains("lines hidden by the filter"));
+    let found = site.get("/status?q=permission", Some(&admin)).await.body;
+    assert!(found.contains("Permission denied") && !found.contains("no space left"));
+    let bad = site.get("/status?q=%28", Some(&admin)).await;
+    assert!(bad.status == StatusCode::OK && bad.body.contains("The search was left out"));
+    let none = site.get("/status?q=nowhere", Some(&admin)).await.body;
+    assert!(none.contains("No line matches the filter.") && none.contains("Clear the filter"));
+}
+
+#[tokio::test]
+async fn without_a_service_node_the_page_says_why_and_shows_what_the_database_knows() {
+    let site = Site::start(false, Fixed::default()).await;
+    let admin = site.admin().await;
+    let mut status = site.web.messenger.status();
+    status.wait_for(|link| link.error.is_some()).await.unwrap();
+    let page = site.get("/status", Some(&admin)).await.body;
+    assert!(page.contains("formaction=\"/messenger/reconnect\"") && page.contains("nobody listens at"), "{page}");
+    assert!(page.contains("This is what the database knows"));
+    assert!(page.contains("id=\"d-disk-space\"") && page.contains("df: /mnt/backup: Permission denied"));
+    // every other page warns as well
+    assert!(site.get("/nodes", Some(&admin)).await.body.contains("class=\"warning\""));
+    let diagnostics = site.get("/diagnostics", Some(&admin)).await.body;
+    assert!(diagnostics.contains("What to do:") && diagnostics.contains("press Reconnect"));
+    let tried = site.post("/messenger/reconnect", Some(&admin), &[]).await;
+    assert_eq!(tried.location(), "/status?done=reconnecting");
+    // an action is a row first: it waits for the service, and the page says so
+    let run = site.post("/dispatchers/disk-space/run", Some(&admin), &[("after", "3")]).await;
+    assert_eq!(run.location(), "/status?done=run-later&n=4");
+    assert!(site.get(run.location(), Some(&admin)).await.body.contains("Run #4 is queued."));
+}
+
+#[tokio::test]
+async fn a_double_click_runs_once_and_scripts_get_json() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let own = [("origin", &*format!("http://{HOST}")), ("accept", "application/json")];
+    let press = async || site.post_as("/dispatchers/disk-space/run", Some(&admin), &[("after", "3")], &own).await;
+    let (one, two) = tokio::join!(press(), press());
+    let answers: Vec<serde_json::Value> =
+        [one, two].iter().map(|answer| serde_json::from_str(&answer.body).unwrap()).collect();
+    assert_eq!((&answers[0]["execution"], &answers[1]["execution"]), (&4.into(), &4.into()), "{answers:?}");
+    let words: Vec<_> = answers.iter().map(|answer| answer["text"].as_str().unwrap()).collect();
+    assert_eq!(words.iter().filter(|text| text.contains("had been asked for already")).count(), 1, "{words:?}");
+    let unknown = site.post_as("/dispatchers/nobody/run", Some(&admin), &[], &own).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert!(unknown.body.starts_with("{\"ok\":false"), "{}", unknown.body);
+    let cancelled = site.post("/executions/4/cancel", Some(&admin), &[]).await;
+    assert_eq!(cancelled.location(), "/executions/4?done=cancelled&n=4");
+    let page = site.get("/executions/4", Some(&admin)).await.body;
+    assert!(page.contains("run now, by ann") && page.contains("cancelled"), "{page}");
+    let log = site.get("/audit?action=dispatcher:run", Some(&admin)).await.body;
+    assert!(log.contains("disk-space"), "{log}");
+}
+
+#[tokio::test]
+async fn settings_are_reviewed_saved_refused_and_reverted() {
+    let mut fixed = Fixed::default();
+    fixed.set("Service.StopPatience", "5s", Source::Environment).unwrap();
+    let site = Site::start(true, fixed).await;
+    let admin = site.admin().await;
+    let list = site.get("/settings", Some(&admin)).await.body;
+    assert!(list.contains("Fixed by the environment variable SWITCHBOARD_SETTING_SERVICE_STOPPATIENCE"));
+    let poll =
+        |value, seen, step| [("Service.PollInterval", value), ("seen:Service.PollInterval", seen), ("step", step)];
+    let bad = site.post("/settings", Some(&admin), &poll("<soon>", "0", "review")).await;
+    assert_eq!(bad.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(bad.body.contains("value=\"&#60;soon&#62;\"") && bad.body.contains("is no length of time"), "{}", bad.body);
+    let review = site.post("/settings", Some(&admin), &poll("10 s", "0", "review")).await;
+    assert!(
+        review.body.contains("<ins>10s</ins>") && review.body.contains("<del>default (15s)</del>"),
+        "{}",
+        review.body
+    );
+    assert!(site.store.settings().await.unwrap().is_empty(), "a review saves nothing");
+    let same = site.post("/settings", Some(&admin), &poll("", "0", "review")).await;
+    assert_eq!(same.location(), "/settings?done=unchanged");
+    let saved = site.post("/settings", Some(&admin), &poll("10s", "0", "save")).await;
+    assert_eq!(saved.location(), "/settings?done=saved&n=1");
+    // somebody who opened the form before that is told who was faster, and may insist
+    let late = site.post("/settings", Some(&admin), &poll("20s", "0", "save")).await;
+    assert_eq!(late.status, StatusCode::CONFLICT);
+    assert!(late.body.contains("Somebody else was faster") && late.body.contains("ann"), "{}", late.body);
+    let version = site.store.settings().await.unwrap()[0].version.to_string();
+    assert!(late.body.contains(&format!("name=\"seen:Service.PollInterval\" value=\"{version}\"")));
+    let insisted = site.post("/settings", Some(&admin), &poll("20s", &version, "save")).await;
+    assert_eq!(insisted.location(), "/settings?done=saved&n=1");
+    let page = site.get("/settings/service.pollinterval", Some(&admin)).await.body;
+    assert!(page.contains("Go back to this") && page.contains("name=\"Service.PollInterval\" value=\"10s\""), "{page}");
+    let unknown = site.post("/settings", Some(&admin), &[("Service.PollIntervall", "1s"), ("step", "save")]).await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    assert!(unknown.body.contains("perhaps Service.PollInterval is meant"), "{}", unknown.body);
+    let locked = site.post("/settings", Some(&admin), &[("Service.StopPatience", "9s"), ("step", "save")]).await;
+    assert_eq!(locked.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(site.get("/settings?q=UNASKED", Some(&admin)).await.body.contains("1 setting<"));
+}
+
+#[tokio::test]
+async fn the_messenger_key_is_in_no_page() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let key = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+    let name = "Service.MessengerKey";
+    let short = site.post("/settings", Some(&admin), &[(name, "c2hvcnQ="), ("step", "save")]).await;
+    assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(short.body.contains("exactly 32 are needed") && !short.body.contains("c2hvcnQ="), "{}", short.body);
+    let empty = site.post("/settings", Some(&admin), &[(name, ""), ("step", "save")]).await;
+    assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY, "an empty key is none");
+    for step in ["review", "edit", "save"] {
+        let answer = site.post("/settings", Some(&admin), &[(name, key), ("step", step)]).await;
+        assert!(!answer.body.contains(key), "{step}");
+    }
+    assert_eq!(site.store.settings().await.unwrap()[0].value, key);
+    let unsure = site.post(&format!("/settings/{name}/generate"), Some(&admin), &[]).await;
+    assert_eq!(unsure.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(site.store.settings().await.unwrap()[0].value, key);
+    let stored: Vec<_> = site.store.settings().await.unwrap();
+    let seen = stored.iter().find(|setting| setting.name == name).unwrap().version.to_string();
+    let fields = [("confirm", "1"), ("at_once", "1"), ("seen", &*seen)];
+    let generated = site.post(&format!("/settings/{name}/generate"), Some(&admin), &fields).await;
+    assert_eq!(generated.location(), format!("/settings/{name}?done=key-now"), "{}", generated.body);
+    let now = site.store.settings().await.unwrap().into_iter().find(|setting| setting.name == name).unwrap().value;
+    assert_ne!(now, key);
+    for (path, _) in pages() {
+        let page = site.get(&path, Some(&admin)).await.body;
+        assert!(!page.contains(&now) && !page.contains(key), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn users_are_made_changed_and_deleted_and_one_administrator_stays() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let made =
+        site.post("/users", Some(&admin), &[("name", "bot"), ("role", "metrics_viewer"), ("with_token", "1")]).await;
+    assert_eq!(made.status, StatusCode::OK);
+    let token = made.body.split("readonly value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(site.web.sign_in.user_of_token(&token).await.unwrap().is_some());
+    for path in ["/users", "/users/bot", "/audit"] {
+        assert!(!site.get(path, Some(&admin)).await.body.contains(&token), "{path}: a token is shown once");
+    }
+    let nameless =
+        site.post("/users", Some(&admin), &[("name", "a b"), ("email", "<x>"), ("role", "admin_viewer")]).await;
+    assert_eq!(nameless.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(nameless.body.contains("value=\"&#60;x&#62;\""), "what was typed stays");
+    assert_eq!(
+        site.post("/users/ann/roles", Some(&admin), &[("role", "admin_viewer")]).await.status,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(site.post("/users/ann/delete", Some(&admin), &[("confirm", "ann")]).await.status, StatusCode::CONFLICT);
+    let unsure = site.post("/users/bot/delete", Some(&admin), &[("confirm", "bo")]).await;
+    assert_eq!(unsure.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let deleted = site.post("/users/bot/delete", Some(&admin), &[("confirm", "bot")]).await;
+    assert_eq!(deleted.location(), "/users?done=user-deleted");
+    assert_eq!(site.get("/users/bot", Some(&admin)).await.status, StatusCode::NOT_FOUND);
+    let viewer = site.user(&admin, "vic", "admin_viewer").await;
+    site.post("/users/vic/roles", Some(&admin), &[("role", "service_admin")]).await;
+    assert_eq!(site.get("/status", Some(&viewer)).await.status, StatusCode::SEE_OTHER, "a changed role ends sessions");
+}
+
+#[tokio::test]
+async fn the_output_of_a_run_is_downloaded_as_text_that_does_nothing_to_a_terminal() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let page = site.get("/executions/2", Some(&admin)).await.body;
+    assert!(page.contains("class=\"level-error stderr\"") && page.contains("no space left"), "{page}");
+    let file = site.get("/executions/2/log.txt", Some(&admin)).await;
+    assert_eq!(file.headers[header::CONTENT_TYPE], "text/plain; charset=utf-8");
+    assert!(file.headers[header::CONTENT_DISPOSITION].to_str().unwrap().contains("execution-2.log.txt"));
+    assert!(file.body.contains("error stderr ␛[31mno space left␛[0m <script>"), "{}", file.body);
+    assert_eq!(file.body.lines().count(), 1);
+    assert_eq!(site.get("/executions/999/log.txt", Some(&admin)).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn errors_are_pages_with_a_way_out() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    for path in
+        ["/nowhere", "/dispatchers/nobody", "/executions/999", "/executions/x", "/settings/No.Such", "/users/nobody"]
+    {
+        let answer = site.get(path, Some(&admin)).await;
+        assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{path}: {}", answer.status);
+        assert!(answer.body.contains("<h1>") && answer.body.contains("href=\"/status\""), "{path}: {}", answer.body);
+    }
+    // an address that is only posted to is no page
+    assert_eq!(site.get("/dispatchers/disk-space/run", Some(&admin)).await.status, StatusCode::NOT_FOUND);
+    let nobody = site.get("/nowhere", None).await;
+    assert!(nobody.status == StatusCode::NOT_FOUND && nobody.body.contains("href=\"/sign-in\""));
+    let script = Request::get("/nowhere").header(header::ACCEPT, "application/json").body(Body::empty()).unwrap();
+    assert!(site.send(script).await.body.starts_with("{\"ok\":false"));
+    assert_eq!(site.get("/", None).await.location(), "/status");
+}

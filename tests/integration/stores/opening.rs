@@ -1,0 +1,216 @@
+//! First starts, second starts, and everything that is refused.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::SecretBox;
+use switchboard::store::Store;
+use switchboard::store::error::Error;
+
+use super::{Data, at, change, close, node, number};
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+async fn with_a_node_and_a_secret(data: &Data) {
+    let store = data.open().await;
+    let mut tx = store.begin().await.unwrap();
+    tx.register_node(&node("service-91c07f3a")).await.unwrap();
+    tx.save_setting("A.Key", Some("swordfish"), true, None, "ann", at(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
+    let data = Data::new();
+    with_a_node_and_a_secret(&data).await;
+    assert_eq!(mode(&data.path()), 0o700);
+    let store = data.open().await;
+    let mut tx = store.begin().await.unwrap();
+    tx.stop_node(&node("service-91c07f3a").id, at(2)).await.unwrap();
+    tx.commit().await.unwrap();
+    for name in ["switchboard.db", "switchboard.db-wal", "switchboard.db-shm", "encryption.key"] {
+        assert_eq!(mode(&data.file(name)), 0o600, "{name}");
+    }
+    let key = std::fs::read_to_string(data.file("encryption.key")).unwrap();
+    assert_eq!(STANDARD.decode(key.trim()).unwrap().len(), 32);
+    assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
+    assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(2)));
+    assert_eq!(store.schema_version().await.unwrap(), 1);
+    store.ping().await.unwrap();
+    assert!(store.database_bytes() > 4096);
+}
+
+#[tokio::test]
+async fn the_database_is_set_up_to_keep_what_is_committed() {
+    let data = Data::new();
+    let _store = data.open().await;
+    let mut raw = data.raw().await;
+    let journal: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut raw).await.unwrap();
+    assert_eq!(journal, "wal");
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key() {
+    let data = Data::new();
+    let opened = futures_util::future::join_all((0..8).map(|_| data.try_open())).await;
+    let stores: Vec<Store> = opened.into_iter().map(Result::unwrap).collect();
+    let mut tx = stores[0].begin().await.unwrap();
+    tx.save_setting("A.Key", Some("one key"), true, None, "ann", at(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    for store in &stores {
+        assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "one key");
+    }
+    let mut raw = data.raw().await;
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 1);
+    assert_eq!(number(&mut raw, "select count(*) from encryption_check").await, 1);
+    let drafts = std::fs::read_dir(data.path())
+        .unwrap()
+        .filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().contains(".new"))
+        .count();
+    assert_eq!(drafts, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes() {
+    let data = Data::new();
+    with_a_node_and_a_secret(&data).await;
+    let file = data.file("encryption.key");
+    let right = std::fs::read_to_string(&file).unwrap();
+    let names_the_way_out = |text: &str| {
+        for word in ["service-91c07f3a on box", "encryption.key", "SWITCHBOARD_ENCRYPTION_KEY", "--data"] {
+            assert!(text.contains(word), "{word} is not in: {text}");
+        }
+    };
+
+    std::fs::remove_file(&file).unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("is missing"), "{text}");
+    names_the_way_out(&text);
+    assert!(!file.exists(), "no new key is made beside a database that has one");
+
+    std::fs::write(&file, &right[..right.len() - 6]).unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("32 bytes in base64"), "{text}");
+    names_the_way_out(&text);
+
+    std::fs::write(&file, STANDARD.encode([7; 20])).unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("20 bytes long"), "{text}");
+    names_the_way_out(&text);
+
+    let other = STANDARD.encode([7; 32]);
+    std::fs::write(&file, &other).unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("is not the one this database was sealed with"), "{text}");
+    assert!(!text.contains(&other) && !text.contains(right.trim()), "keys are not shown: {text}");
+    names_the_way_out(&text);
+
+    std::fs::write(&file, right).unwrap();
+    assert_eq!(data.open().await.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
+}
+
+#[tokio::test]
+async fn a_spoilt_key_beside_an_empty_database_is_not_replaced() {
+    let data = Data::new();
+    std::fs::create_dir(data.path()).unwrap();
+    std::fs::write(data.file("encryption.key"), "c2hvcnQ=").unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("is 5 bytes long"), "{text}");
+    assert_eq!(std::fs::read_to_string(data.file("encryption.key")).unwrap(), "c2hvcnQ=");
+}
+
+#[tokio::test]
+async fn a_key_from_the_environment_is_not_written_down_and_is_needed_again() {
+    let data = Data::new();
+    let mut options = data.options();
+    options.encryption_key = Some(Arc::new(SecretBox::new(Box::new([9; 32]))));
+    let store = Store::open(options.clone(), &data.shutdown).await.unwrap();
+    store.close().await;
+    assert!(!data.file("encryption.key").exists());
+    assert!(data.refusal().await.contains("is missing"));
+    Store::open(options.clone(), &data.shutdown).await.unwrap().close().await;
+    options.encryption_key = Some(Arc::new(SecretBox::new(Box::new([8; 32]))));
+    let text = Store::open(options, &data.shutdown).await.unwrap_err().to_string();
+    assert!(text.contains("in SWITCHBOARD_ENCRYPTION_KEY (id "), "{text}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_both_versions_and_left_alone() {
+    let data = Data::new();
+    let store = data.open().await;
+    let mut raw = data.raw().await;
+    change(&mut raw, "insert into schema_migrations values (7, '0007_later', 0, '0.9.0')").await;
+    assert!(matches!(store.ping().await, Err(Error::Conflict(text)) if text.contains("schema version 7")));
+    store.close().await;
+    let text = data.refusal().await;
+    for word in ["schema version 7", "switchboard 0.9.0", "up to 1", "backup"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    change(&mut raw, "delete from schema_migrations where version = 7").await;
+    close(raw).await;
+    data.open().await.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn directories_and_files_that_can_not_be_used_are_refused_in_words() {
+    let data = Data::new();
+    std::fs::write(data.path(), "a file").unwrap();
+    assert!(data.refusal().await.contains("is not a directory"));
+    std::fs::remove_file(data.path()).unwrap();
+
+    // nobody can make a file here, not even an administrator
+    let mut options = data.options();
+    options.data = "/proc/self".into();
+    let text = Store::open(options, &data.shutdown).await.unwrap_err().to_string();
+    assert!(text.contains("can't write /proc/self/open.lock") && text.contains("--data"), "{text}");
+
+    std::fs::create_dir(data.path()).unwrap();
+    std::fs::write(data.file("switchboard.db"), "this is no database, however long it may be".repeat(100)).unwrap();
+    let text = data.refusal().await;
+    assert!(text.contains("is no SQLite database") && text.contains("--data"), "{text}");
+    std::fs::remove_file(data.file("switchboard.db")).unwrap();
+
+    std::fs::create_dir(data.file("switchboard.db")).unwrap();
+    assert!(data.refusal().await.contains("switchboard.db"));
+}
+
+#[tokio::test]
+async fn a_backup_is_private_whole_and_overwrites_nothing() {
+    let data = Data::new();
+    with_a_node_and_a_secret(&data).await;
+    let store = data.open().await;
+    let copy = Data::new();
+    std::fs::create_dir(copy.path()).unwrap();
+    let file = copy.file("switchboard.db");
+    store.backup(&file).await.unwrap();
+    assert_eq!(mode(&file), 0o600);
+    let again = store.backup(&file).await.unwrap_err();
+    assert!(matches!(&again, Error::Conflict(text) if text.contains("exists already")), "{again}");
+    let nowhere = store.backup(&copy.file("missing/copy.db")).await.unwrap_err();
+    assert!(matches!(&nowhere, Error::Conflict(text) if text.contains("can't write")), "{nowhere}");
+
+    assert!(copy.refusal().await.contains("is missing"), "the key is not in a backup");
+    std::fs::copy(data.file("encryption.key"), copy.file("encryption.key")).unwrap();
+    let restored = copy.open().await;
+    assert_eq!(restored.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
+}
+
+#[tokio::test]
+async fn a_store_lets_go_of_its_tasks_when_the_node_stops() {
+    let data = Data::new();
+    let store = data.open().await;
+    data.shutdown.stop();
+    assert_eq!(data.shutdown.finished(std::time::Duration::from_secs(10)).await, Ok(()));
+    // what must be written at the end still can be
+    let mut tx = store.begin().await.unwrap();
+    tx.register_node(&node("service-1")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.nodes().await.unwrap().len(), 1);
+}
