@@ -1,6 +1,7 @@
 //! One browser tab over one WebSocket: the whole state first, then changes; lines by number, gaps told.
 
 pub(crate) mod admission;
+pub(crate) mod channel;
 pub(crate) mod kept;
 pub(crate) mod painted;
 pub(crate) mod seats;
@@ -11,27 +12,19 @@ pub(crate) mod wish;
 
 use std::time::Duration;
 
-use axum::extract::{State, WebSocketUpgrade};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use crate::web::WebState;
 use crate::web::viewer::admission::Admitted;
+use crate::web::viewer::channel::Handshake;
 use crate::web::viewer::painted::Painted;
 use crate::web::viewer::seats::Seats;
 use crate::web::viewer::socket::Socket;
 
 /// How long a new socket waits until this web node has caught up with the service node.
 const CATCH_UP: Duration = Duration::from_secs(1);
-
-/// The longest message or frame of a page, in bytes.
-const LONGEST_SAID: usize = 64 << 10;
-
-/// What a socket reads at once, in bytes: pages say little.
-const READ_BUFFER: usize = 1 << 10;
-
-/// What a socket may hold back for a page that does not read, in bytes; batches are cut long before.
-const WRITE_BUFFER: usize = 1 << 20;
 
 /// What all viewers of a web node share. Clones share it too.
 #[derive(Clone, Debug, Default)]
@@ -52,26 +45,22 @@ pub(crate) async fn live(
     State(state): State<WebState>,
     headers: HeaderMap,
     admitted: Result<Admitted, Response>,
-    upgrade: WebSocketUpgrade,
+    handshake: Handshake,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
     admitted.check_origin(&headers).map_err(IntoResponse::into_response)?;
     let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(WRITE_BUFFER)
-        .max_message_size(LONGEST_SAID)
-        .max_frame_size(LONGEST_SAID);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        let shutdown = state.shutdown.clone();
-        let watching = state.hub.watch();
-        // a task of ours, so that a stop waits for its goodbye
-        shutdown.spawn("viewer", async move {
+    let answer = handshake.answer();
+    let shutdown = state.shutdown.clone();
+    let watching = state.hub.watch();
+    // a task of ours, so that a stop waits for its goodbye
+    shutdown.spawn("viewer", async move {
+        if let Some(channel) = handshake.open().await {
             // a web node that has just started knows nothing yet: what it was told goes before what was kept
             state.hub.current(CATCH_UP).await;
-            Box::pin(Socket::new(socket, admitted, state).run()).await;
-            drop((seat, watching));
-        });
-    }))
+            Box::pin(Socket::new(channel, admitted, state).run()).await;
+        }
+        drop((seat, watching));
+    });
+    Ok(answer)
 }

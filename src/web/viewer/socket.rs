@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::{Utf8Bytes, close_code};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::base::id::Cursor;
 use crate::web::WebState;
 use crate::web::viewer::admission::{ASKED_EVERY, Admitted, Checks, Standing};
+use crate::web::viewer::channel::Channel;
 use crate::web::viewer::tab::{Sources, Tab};
 use crate::web::viewer::wire::{self, Bye, PING_MS, Said, Subscription, Topic};
 use crate::web::viewer::wish;
-
-/// A page that takes nothing for so long is given up.
-const STALLED: Duration = Duration::from_secs(20);
 
 /// A page says hello within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +34,7 @@ enum End {
 
 /// One socket.
 pub(crate) struct Socket {
-    wire: WebSocket,
+    channel: Channel,
     admitted: Admitted,
     state: WebState,
     checks: Checks,
@@ -48,9 +47,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(socket: WebSocket, admitted: Admitted, state: WebState) -> Self {
+    pub(crate) fn new(channel: Channel, admitted: Admitted, state: WebState) -> Self {
         Self {
-            wire: socket,
+            channel,
             admitted,
             checks: Checks::new(&state),
             tab: Tab::default(),
@@ -81,7 +80,7 @@ impl Socket {
             let said = tokio::select! {
                 biased;
                 () = state.shutdown.stopping() => return End::Bye(draining()),
-                heard = self.wire.recv() => {
+                heard = self.channel.hear() => {
                     match self.hear(heard) {
                         Ok(said) => said,
                         Err(end) => return end,
@@ -106,33 +105,17 @@ impl Socket {
             self.versions.borrow_and_update();
             self.lines.borrow_and_update();
             more = self.tab.collect(sources, &mut out).await;
-            if self.send(out).await.is_err() {
-                return End::Gone;
+            if !out.is_empty() {
+                self.said_at = Instant::now();
+                if self.channel.tell(&out).await.is_err() {
+                    return End::Gone;
+                }
             }
         }
-    }
-
-    /// Several messages with one flush; a long one at a time, so that little is held back for a slow page.
-    async fn send(&mut self, messages: Vec<Utf8Bytes>) -> Result<(), ()> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let mut bytes = 0;
-        for message in messages {
-            bytes += message.len();
-            feed(&mut self.wire, Message::Text(message)).await?;
-            if bytes > FLUSH_EVERY {
-                flush(&mut self.wire).await?;
-                bytes = 0;
-            }
-        }
-        flush(&mut self.wire).await?;
-        self.said_at = Instant::now();
-        Ok(())
     }
 
     /// What the page said; perhaps an answer.
-    fn hear(&mut self, heard: Option<Result<Message, axum::Error>>) -> Result<Option<Utf8Bytes>, End> {
+    fn hear(&mut self, heard: Option<Result<Message, Error>>) -> Result<Option<Utf8Bytes>, End> {
         self.heard_at = Instant::now();
         let text = match heard {
             Some(Ok(Message::Text(text))) => text,
@@ -141,11 +124,11 @@ impl Socket {
                 let text = "this socket takes text, not binary frames";
                 return Err(End::Bye(Bye::new("bad-message", close_code::UNSUPPORTED, text)));
             }
-            Some(Err(error)) if is_too_long(&error) => {
+            Some(Err(Error::Capacity(_))) => {
                 let text = "a message has at most 64 KiB";
                 return Err(End::Bye(Bye::new("too-long", close_code::SIZE, text)));
             }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+            Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None => return Err(End::Gone),
         };
         let said = serde_json::from_str::<Said>(&text).map_err(|error| {
             let text = format!("this message is not understood: {error}");
@@ -202,13 +185,9 @@ impl Socket {
     }
 
     async fn leave(mut self, bye: Bye) {
-        let close = CloseFrame { code: bye.close, reason: bye.code.into() };
         let goodbye = async {
-            let messages = [Message::Text(bye.message()), Message::Close(Some(close))];
-            for message in messages {
-                feed(&mut self.wire, message).await?;
-            }
-            flush(&mut self.wire).await
+            self.channel.tell(&[bye.message()]).await?;
+            self.channel.close(bye.close, bye.code).await
         };
         if !matches!(timeout(LINGER, goodbye).await, Ok(Ok(()))) {
             return;
@@ -218,27 +197,9 @@ impl Socket {
             sleep(LINGER).await;
             return;
         }
-        let closed = async { while let Some(Ok(_)) = self.wire.recv().await {} };
+        let closed = async { while let Some(Ok(_)) = self.channel.hear().await {} };
         let _ = timeout(LINGER, closed).await;
     }
-}
-
-/// A flush is due after so many bytes.
-const FLUSH_EVERY: usize = 48 << 10;
-
-async fn feed(socket: &mut WebSocket, message: Message) -> Result<(), ()> {
-    use futures_util::SinkExt;
-    timeout(STALLED, socket.feed(message)).await.map_err(drop)?.map_err(drop)
-}
-
-async fn flush(socket: &mut WebSocket) -> Result<(), ()> {
-    use futures_util::SinkExt;
-    timeout(STALLED, socket.flush()).await.map_err(drop)?.map_err(drop)
-}
-
-/// axum hides which error of the WebSocket it is; the words are all there is.
-fn is_too_long(error: &axum::Error) -> bool {
-    error.to_string().contains("too long") || error.to_string().contains("too big")
 }
 
 fn draining() -> Bye {
