@@ -55,9 +55,10 @@ pub(crate) async fn live(
     let watching = state.hub.watch();
     // a task of ours, so that a stop waits for its goodbye
     shutdown.spawn("viewer", async move {
-        if let Some(channel) = handshake.open().await {
+        // in boxes, as a task is as large as the largest of what it goes through
+        if let Some(channel) = Box::pin(handshake.open()).await {
             // a web node that has just started knows nothing yet: what it was told goes before what was kept
-            state.hub.current(CATCH_UP).await;
+            Box::pin(state.hub.current(CATCH_UP)).await;
             Box::pin(Socket::new(channel, admitted, state).run()).await;
         }
         drop((seat, watching));

@@ -65,7 +65,8 @@ impl Socket {
     pub(crate) async fn run(mut self) {
         match self.talk().await {
             End::Gone => {}
-            End::Bye(bye) => self.leave(bye).await,
+            // in boxes is what seldom comes: a socket that waits is to be small
+            End::Bye(bye) => Box::pin(self.leave(bye)).await,
         }
     }
 
@@ -89,7 +90,7 @@ impl Socket {
                 () = sleep_until(deadline) => return End::Bye(unheard()),
                 () = sleep_until(ask_at) => {
                     ask_at = Instant::now() + ASKED_EVERY;
-                    match self.checks.ask(&self.admitted, &state).await {
+                    match Box::pin(self.checks.ask(&self.admitted, &state)).await {
                         Standing::Good => None,
                         Standing::Ended => return End::Bye(signed_out()),
                         Standing::Unknown => return End::Bye(unknown_standing()),
@@ -104,7 +105,7 @@ impl Socket {
             let sources = Sources { hub: &state.hub, painted: &state.viewers.painted, store: Some(&state.store) };
             self.versions.borrow_and_update();
             self.lines.borrow_and_update();
-            more = self.tab.collect(sources, &mut out).await;
+            more = Box::pin(self.tab.collect(sources, &mut out)).await;
             if !out.is_empty() {
                 self.said_at = Instant::now();
                 if self.channel.tell(&out).await.is_err() {
@@ -184,7 +185,7 @@ impl Socket {
         }
     }
 
-    async fn leave(mut self, bye: Bye) {
+    async fn leave(&mut self, bye: Bye) {
         let goodbye = async {
             self.channel.tell(&[bye.message()]).await?;
             self.channel.close(bye.close, bye.code).await
