@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::base::clock::Timestamp;
+use crate::config::job::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
 use crate::config::schema::name;
 use crate::config::settings::Settings;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
-use crate::service::dispatchers::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT, built_in};
+use crate::service::dispatchers::built_in;
 use crate::store::error::Error;
 use crate::store::{Store, Transaction};
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::base::id::NodeId;
+use crate::config::job::HEARTBEAT;
 use crate::messenger::secure::SharedKeys;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
-use crate::service::dispatchers::{HEARTBEAT, built_in};
+use crate::service::dispatchers::built_in;
 use crate::store::Store;
 use crate::store::error::Error;
 
