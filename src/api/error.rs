@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::types::{ErrorAnswer, ErrorBody, FieldError};
+use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error;
 
@@ -85,14 +86,14 @@ impl From<Error> for ApiError {
         match error {
             Error::Conflict(message) => Self::new(StatusCode::CONFLICT, "CONFLICT", message),
             Error::Busy(cause) => {
-                tracing::warn!(%cause, "the database was busy for too long");
+                tracing::warn!(cause = %chain(&cause), "the database was busy for too long");
                 unavailable("the database can't take this now; nothing was changed; try again")
             }
             Error::Sealed(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", error.to_string())
             }
             Error::Broken(cause) => {
-                tracing::error!(%cause, "the database failed");
+                tracing::error!(cause = %chain(&cause), "the database failed");
                 unavailable("the database failed; this node's log says how")
             }
         }

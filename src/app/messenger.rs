@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::app::{nodes, settings};
 use crate::base::backoff::Backoff;
+use crate::base::chain::chain;
 use crate::base::clock::SharedClock;
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
@@ -47,7 +48,8 @@ pub async fn listen(
     match first {
         Err(error) if wanted != local => {
             tracing::warn!(
-                "the messenger can't listen at {wanted}, as the settings say; it listens at {local} for now: {error}"
+                "the messenger can't listen at {wanted}, as the settings say; it listens at {local} for now: {}",
+                chain(&error)
             );
             Server::listen(identity, local, Arc::clone(keys), shutdown).await
         }
@@ -131,7 +133,10 @@ impl Applier {
                     }
                     Err(error) => {
                         if backoff.ceiling() == RETRY.0 {
-                            tracing::warn!("the messenger stays as it was, the change is tried again: {error:#}");
+                            tracing::warn!(
+                                "the messenger stays as it was, the change is tried again: {}",
+                                chain(&*error)
+                            );
                         }
                         Some(backoff.next_delay())
                     }

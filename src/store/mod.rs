@@ -33,6 +33,7 @@ use secrecy::SecretBox;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
+use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::shutdown::Shutdown;
 use crate::store::data_directory::Opening;
@@ -232,7 +233,7 @@ fn explain(error: Error, file: &Path) -> OpenError {
         }
         _ => return error.into(),
     };
-    OpenError::Refused(format!("{} {what} ({cause})", file.display()))
+    OpenError::Refused(format!("{} {what} ({})", file.display(), chain(cause)))
 }
 
 /// Hashes and the like stand in the database as bytes of a fixed number.

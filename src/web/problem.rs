@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::sign_in::Denied;
+use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error as StoreError;
 use crate::web::phrase::{Fill as _, Phrase};
@@ -62,7 +63,7 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(text) => Self::new(StatusCode::CONFLICT, "{text}".with("text", text)),
             StoreError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, EN.problem_busy),
             StoreError::Sealed(_) | StoreError::Broken(_) => {
-                tracing::error!("a page could not be answered: {error}");
+                tracing::error!("a page could not be answered: {}", chain(&error));
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, EN.problem_broken)
             }
         }

@@ -5,6 +5,7 @@
 mod api;
 mod auth;
 mod control;
+mod errors;
 mod front;
 mod jobs;
 mod live;
