@@ -17,6 +17,7 @@ pub mod log_keeping;
 pub mod logs;
 mod migrate;
 pub mod node_id;
+pub mod node_settings;
 pub mod nodes;
 mod runs;
 mod seal;

@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
+mod applied;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod rights;
