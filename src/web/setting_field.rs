@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::config::schema::{Effect, Setting};
 use crate::config::settings::{Settings, Source};
 use crate::config::value::Kind;
+use crate::live::applied::{Applied, of_living_nodes};
 use crate::model::setting::StoredSetting;
 use crate::web::WebState;
+use crate::web::applied::{OnNode, on_node};
 use crate::web::html::Html;
 use crate::web::moment::ago;
 use crate::web::phrase::{Fill as _, Phrase};
@@ -17,6 +19,7 @@ use crate::web::texts::EN;
 pub(crate) struct Book {
     stored: BTreeMap<String, StoredSetting>,
     settings: Settings,
+    applied: Vec<Applied>,
 }
 
 impl Book {
@@ -26,7 +29,8 @@ impl Book {
             web.store.settings().await?.into_iter().map(|setting| (setting.name.clone(), setting)).collect();
         let pairs = stored.values().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&web.fixed, pairs);
-        Ok(Self { stored, settings })
+        let applied = of_living_nodes(&web.store, web.clock.now()).await?;
+        Ok(Self { stored, settings, applied })
     }
 
     /// What somebody saved.
@@ -47,6 +51,13 @@ impl Book {
     /// Where its value comes from.
     pub(crate) fn source(&self, setting: &Setting) -> Source {
         self.settings.get(setting.name).source
+    }
+
+    /// How it stands on every living node.
+    pub(crate) fn on_nodes(&self, setting: &Setting) -> Vec<OnNode> {
+        let version = self.version(setting);
+        let of_it = self.applied.iter().filter(|applied| applied.setting.name == setting.name);
+        of_it.map(|applied| on_node(applied, version)).collect()
     }
 
     /// The value in force.
@@ -95,6 +106,7 @@ impl Book {
             set_when: self.stored(setting).map(|stored| ago(stored.changed_at)),
             set_by: self.stored(setting).map(|stored| stored.changed_by.clone()),
             version: self.version(setting),
+            nodes: if source == Source::Default { Vec::new() } else { self.on_nodes(setting) },
             locked,
             typed,
             fault,
@@ -123,6 +135,8 @@ pub(crate) struct Field {
     pub(crate) set_when: Option<Html>,
     pub(crate) set_by: Option<String>,
     pub(crate) version: i64,
+    /// How it stands on every living node, if somebody changed it.
+    pub(crate) nodes: Vec<OnNode>,
     pub(crate) locked: Option<Phrase>,
     pub(crate) typed: String,
     pub(crate) fault: Option<Phrase>,
@@ -150,7 +164,7 @@ mod tests {
             changed_at: Timestamp::from_micros(1),
         };
         let settings = Settings::resolve(fixed, [(name, value)]).0;
-        Book { stored: [(name.to_owned(), stored)].into(), settings }
+        Book { stored: [(name.to_owned(), stored)].into(), settings, applied: Vec::new() }
     }
 
     #[test]

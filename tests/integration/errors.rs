@@ -1,6 +1,5 @@
 //! The rule for errors: a text says what failed, its `source` says why, and the chain says everything once.
 
-use std::error::Error as _;
 use std::io;
 
 use switchboard::auth::sign_in::Denied;

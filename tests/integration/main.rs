@@ -11,6 +11,7 @@ mod jobs;
 mod live;
 mod messenger;
 mod pages;
+mod refusals;
 mod service;
 mod settings;
 mod stores;

@@ -1,7 +1,7 @@
 //! Advanced Settings: every setting; what was changed is reviewed before it is saved.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -10,10 +10,12 @@ use crate::config::schema::{Effect, SETTINGS, Setting};
 use crate::config::settings::unknown_setting;
 use crate::control::{Change, Refusal};
 use crate::web::WebState;
+use crate::web::applied::{Trouble, troubles};
+use crate::web::asked::Behind;
 use crate::web::form::{Acting, Fields, Posted};
 use crate::web::html::Html;
 use crate::web::moment::ago;
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -39,6 +41,7 @@ struct SettingsPage {
     frame: Frame,
     q: String,
     only_changed: bool,
+    troubles: Vec<Trouble>,
     groups: Vec<(&'static str, Vec<Field>)>,
     faults: usize,
     count: Phrase,
@@ -80,8 +83,7 @@ struct Difference {
 pub(crate) async fn settings(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(query): Query<SettingsQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(query, done): Behind<SettingsQuery>,
 ) -> Result<Response, Problem> {
     let book = Book::read(&web).await?;
     let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).noting(&done);
@@ -92,7 +94,9 @@ pub(crate) async fn settings(
         .map(|setting| book.field(setting, None, None))
         .filter(|field| !only_changed || field.changed)
         .collect();
-    Ok(show(&list(frame, query.q, only_changed, fields)))
+    let mut page = list(frame, query.q, only_changed, fields);
+    page.troubles = troubles(&web).await?;
+    Ok(show(&page))
 }
 
 fn list(frame: Frame, q: String, only_changed: bool, fields: Vec<Field>) -> SettingsPage {
@@ -105,7 +109,7 @@ fn list(frame: Frame, q: String, only_changed: bool, fields: Vec<Field>) -> Sett
             _ => groups.push((field.group, vec![field])),
         }
     }
-    SettingsPage { t: EN, frame, q, only_changed, groups, faults, count }
+    SettingsPage { t: EN, frame, q, only_changed, troubles: Vec::new(), groups, faults, count }
 }
 
 /// POST `/settings`: `step` is `review` (shows the changes), `edit` (back to the form with what was typed) or `save`.
@@ -139,7 +143,26 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
     if changes.iter().any(|change| change.rival.is_some()) {
         return Ok(conflict(&web, &form, changes));
     }
-    if step == "save" { save(&web, &form, changes).await } else { Ok(review(&web, &form, changes)) }
+    if step == "save" {
+        return save(&web, &form, changes).await;
+    }
+    // what the door would refuse is told before the review, beside its field
+    match web.control.check_settings(wanted(&form, &changes)).await {
+        Ok(()) => Ok(review(&web, &form, changes)),
+        Err(Refusal::Invalid(faults)) => Ok(edited(&web, &form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// What is to be saved.
+fn wanted(form: &Posted, changes: &[Difference]) -> Vec<Change> {
+    let change = |change: &Difference| {
+        let name = change.setting.name;
+        // a secret goes straight from the form to the door
+        let value = if change.setting.secret { form.fields.get(name).trim().to_owned() } else { change.value.clone() };
+        Change { name: name.to_owned(), value: (!value.is_empty()).then_some(value), seen: Some(change.seen) }
+    };
+    changes.iter().map(change).collect()
 }
 
 /// The settings named in a form, with what was typed.
@@ -198,17 +221,7 @@ fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Resp
 }
 
 async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result<Response, Problem> {
-    let wanted = changes
-        .iter()
-        .map(|change| {
-            let name = change.setting.name;
-            // a secret goes straight from the form to the door
-            let value =
-                if change.setting.secret { form.fields.get(name).trim().to_owned() } else { change.value.clone() };
-            Change { name: name.to_owned(), value: (!value.is_empty()).then_some(value), seen: Some(change.seen) }
-        })
-        .collect();
-    match web.control.save_settings(&form.actor(), wanted).await {
+    match web.control.save_settings(&form.actor(), wanted(form, &changes)).await {
         Ok(saved) => {
             let target = crate::web::notice::back(&form.headers)
                 .filter(|page| !page.starts_with("/settings"))

@@ -11,12 +11,13 @@ pub(crate) mod wish;
 
 use std::time::Duration;
 
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{State, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use crate::web::WebState;
-use crate::web::viewer::admission::Admitted;
+use crate::web::viewer::admission::{Admitted, Refused};
 use crate::web::viewer::painted::Painted;
 use crate::web::viewer::seats::Seats;
 use crate::web::viewer::socket::Socket;
@@ -52,10 +53,14 @@ pub(crate) async fn live(
     State(state): State<WebState>,
     headers: HeaderMap,
     admitted: Result<Admitted, Response>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
     admitted.check_origin(&headers).map_err(IntoResponse::into_response)?;
+    let no_socket = |_: WebSocketUpgradeRejection| {
+        Refused::bad_request("this address is a WebSocket's, and nothing else").into_response()
+    };
+    let upgrade = upgrade.map_err(no_socket)?;
     let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER)
