@@ -46,7 +46,8 @@ impl Control {
             };
             // saved by somebody else since it was looked at; one cleared before counts as never saved, too
             if seen.is_some_and(|seen| seen != version && (seen != 0 || present.is_some())) {
-                return Err(self.changed_meanwhile(setting.name, seen).await?);
+                let yours = (!setting.secret).then(|| value.as_deref().unwrap_or(setting.default));
+                return Err(self.changed_meanwhile(setting.name, seen, yours).await?);
             }
             if present.map(|present| &present.value) == value.as_ref() {
                 versions.push((setting.name.to_owned(), version));
@@ -162,8 +163,14 @@ impl Control {
         })
     }
 
-    /// Says who was faster. Never the value of a secret.
-    pub(super) async fn changed_meanwhile(&self, name: &str, seen: Option<i64>) -> Result<Refusal, Error> {
+    /// Says who was faster, and what `yours` would have been; none for a secret.
+    pub(super) async fn changed_meanwhile(
+        &self,
+        name: &str,
+        seen: Option<i64>,
+        yours: Option<&str>,
+    ) -> Result<Refusal, Error> {
+        let yours = yours.map_or_else(String::new, |yours| format!("; yours, `{yours}`, was not saved"));
         let last = self.store.setting_history(Some(name), 1).await?.into_iter().next();
         let seen = seen.map_or_else(String::new, |seen| format!(", you saw version {seen}"));
         Ok(Refusal::Conflict(match last {
@@ -174,11 +181,11 @@ impl Control {
                     None => String::new(),
                 };
                 format!(
-                    "{name} was changed{what} by {} at {} (version {}{seen}); look at it again",
+                    "{name} was changed{what} by {} at {} (version {}{seen}){yours}; look at it again",
                     last.changed_by, last.changed_at, last.version
                 )
             }
-            None => format!("{name} was never saved{seen}; look at it again"),
+            None => format!("{name} was never saved{seen}{yours}; look at it again"),
         }))
     }
 }

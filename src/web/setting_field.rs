@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::config::schema::{Effect, Setting};
 use crate::config::settings::{Settings, Source};
 use crate::config::value::Kind;
-use crate::live::applied::{Applied, of_living_nodes};
+use crate::live::applied::{Applied, Standing, of_living_nodes};
 use crate::model::setting::StoredSetting;
 use crate::web::WebState;
 use crate::web::applied::{OnNode, on_node};
@@ -53,6 +53,12 @@ impl Book {
         self.settings.get(setting.name).source
     }
 
+    /// Whether it is in force as wanted on every living node.
+    fn is_in_force(&self, setting: &Setting) -> bool {
+        let mut of_it = self.applied.iter().filter(|applied| applied.setting.name == setting.name);
+        of_it.all(|applied| applied.standing == Standing::Applied)
+    }
+
     /// How it stands on every living node.
     pub(crate) fn on_nodes(&self, setting: &Setting) -> Vec<OnNode> {
         let version = self.version(setting);
@@ -94,6 +100,7 @@ impl Book {
             choices: choices.into_iter().map(|word| (word, word == typed)).collect(),
             default: shown(setting.default),
             value: shown(&open(self.value(setting))),
+            value_word: if self.is_in_force(setting) { EN.in_force } else { EN.wanted },
             is_set: !self.value(setting).is_empty(),
             source: source.as_str(),
             changed: source != Source::Default,
@@ -127,6 +134,8 @@ pub(crate) struct Field {
     pub(crate) choices: Vec<(&'static str, bool)>,
     pub(crate) default: String,
     pub(crate) value: String,
+    /// What is said of the value: that it is in force, or wanted and not yet so on every node.
+    pub(crate) value_word: &'static str,
     pub(crate) is_set: bool,
     pub(crate) source: &'static str,
     pub(crate) changed: bool,

@@ -101,7 +101,8 @@ async fn page(
 ) -> Result<SettingPage, Problem> {
     let book = Book::read(web).await?;
     let changes = web.store.setting_history(Some(setting.name), CHANGES).await?;
-    let present = book.version(setting);
+    // one that was cleared has no row, but its last change stands
+    let present = changes.first().map_or(0, |last| last.version);
     let field = book.field(setting, None, None);
     Ok(SettingPage {
         t: EN,

@@ -26,6 +26,9 @@ use crate::web::texts::{EN, Texts};
 /// What stands before the name of a setting in the field that carries the version somebody saw.
 const SEEN: &str = "seen:";
 
+/// So many changes of a setting are looked through for the one somebody saw.
+const HISTORY: u32 = 100;
+
 /// The search as it stands in the page's address.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -131,7 +134,13 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
                 faults.push((setting.name.to_owned(), EN.secret_empty.to_owned()));
             }
             Ok(value) if value == saved => {}
-            Ok(value) => changes.push(difference(&book, setting, &value, &form.fields)),
+            Ok(value) => {
+                let change = difference(&web, &book, setting, &value, &form.fields).await?;
+                // a field somebody left alone does not undo what somebody else changed meanwhile
+                if change.seen == change.version || value != seen_value(&web, &change).await? {
+                    changes.push(change);
+                }
+            }
         }
     }
     if !faults.is_empty() {
@@ -180,7 +189,20 @@ fn typed(fields: &Fields) -> Result<Vec<(&'static Setting, &str)>, Problem> {
     Ok(asked)
 }
 
-fn difference(book: &Book, setting: &'static Setting, value: &str, fields: &Fields) -> Difference {
+/// The value the form showed, by the version it carries; empty for the default.
+async fn seen_value(web: &WebState, change: &Difference) -> Result<String, Problem> {
+    let history = web.store.setting_history(Some(change.setting.name), HISTORY).await?;
+    let seen = history.into_iter().find(|past| past.version == change.seen);
+    Ok(seen.and_then(|past| past.value).unwrap_or_default())
+}
+
+async fn difference(
+    web: &WebState,
+    book: &Book,
+    setting: &'static Setting,
+    value: &str,
+    fields: &Fields,
+) -> Result<Difference, Problem> {
     let version = book.version(setting);
     let seen = fields.number(&format!("{SEEN}{}", setting.name)).unwrap_or(version);
     let shown = |value: &str| match value {
@@ -189,19 +211,25 @@ fn difference(book: &Book, setting: &'static Setting, value: &str, fields: &Fiel
         "" => EN.value_default.with("value", setting.default).plain(),
         value => value.to_owned(),
     };
-    Difference {
+    let rival = match book.stored(setting) {
+        _ if seen == version => None,
+        Some(stored) => Some((stored.changed_by.clone(), ago(stored.changed_at))),
+        // it went back to its default meanwhile
+        None => {
+            let last = web.store.setting_history(Some(setting.name), 1).await?.into_iter().next();
+            last.map(|last| (last.changed_by, ago(last.changed_at)))
+        }
+    };
+    Ok(Difference {
         from: shown(book.saved(setting)),
         to: shown(value),
         value: if setting.secret { String::new() } else { value.to_owned() },
         seen,
         version,
         live: setting.effect == Effect::Live,
-        rival: book
-            .stored(setting)
-            .filter(|_| seen != version)
-            .map(|stored| (stored.changed_by.clone(), ago(stored.changed_at))),
+        rival,
         setting,
-    }
+    })
 }
 
 fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {
@@ -239,10 +267,10 @@ async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result
         }
         Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
             let book = Book::read(web).await?;
-            let again = changes
-                .into_iter()
-                .map(|change| difference(&book, change.setting, &change.value, &form.fields))
-                .collect();
+            let mut again = Vec::with_capacity(changes.len());
+            for change in changes {
+                again.push(difference(web, &book, change.setting, &change.value, &form.fields).await?);
+            }
             Ok(conflict(web, form, again))
         }
         Err(refusal) => Err(refusal.into()),

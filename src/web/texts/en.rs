@@ -96,7 +96,7 @@ texts! {
     settings_faulty: "Nothing was saved: something typed can't be had. The reason stands beside each field.",
     settings_review: "Review changes", settings_empty_default: "An empty field goes back to the default.",
     setting_history: "History", history_none: "Never changed.", revert: "Go back to this",
-    in_force: "In force:", default_word: "default", default_generated: "generated on first use", allowed_word: "allowed:",
+    in_force: "In force:", wanted: "Wanted, not in force everywhere:", default_word: "default", default_generated: "generated on first use", allowed_word: "allowed:",
     value_empty: "(empty)", value_secret: "(not shown)", value_default: "default ({value})",
     value_default_empty: "default (empty)", changed_by: "changed by {who} {when}",
     overruled: "the database holds {value}, which is overruled",
