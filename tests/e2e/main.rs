@@ -8,6 +8,8 @@ mod abuse;
 #[cfg(test)]
 mod applied;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod rights;

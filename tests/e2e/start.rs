@@ -235,6 +235,9 @@ async fn without_its_encryption_key_a_database_is_not_opened() {
         let done = refused(&stage, &stage.node()).await;
         assert_eq!(done.code, Some(1), "{what}: {}", done.stderr);
         assert!(done.stderr.contains("encryption"), "{what}: {}", done.stderr);
+        assert!(done.stderr.contains(key.to_str().unwrap()), "{what}: which file: {}", done.stderr);
+        assert!(done.stderr.contains("into SWITCHBOARD_ENCRYPTION_KEY"), "{what}: what to do: {}", done.stderr);
+        assert!(done.stderr.contains("all-"), "{what}: the node it disagrees with: {}", done.stderr);
         assert_eq!(std::fs::read(&key).ok(), bytes, "{what}: the key file is left as it is");
     }
     std::fs::write(&key, good).unwrap();

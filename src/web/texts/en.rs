@@ -242,5 +242,6 @@ texts! {
     problem_too_large: "What was sent is larger than any form of ours (64 KiB). Nothing was done.",
     problem_too_many: "Too many attempts at once. Wait a moment and try again.",
     problem_busy: "The database can't take this now; nothing was changed. Try again in a moment.",
+    problem_store_busy: "Nothing was changed: {why}.",
     problem_broken: "This could not be answered, and the reason stands in the log of this node. Nothing was half done.",
 }
