@@ -133,7 +133,7 @@ impl Applier {
         shutdown: &Shutdown,
     ) {
         let (store, clock, stopping) = (store.clone(), Arc::clone(clock), shutdown.clone());
-        let mut changes = store.changes();
+        let mut moves = store.changes();
         let mut standing = self.first_standing(&settings.borrow(), clock.now());
         shutdown.spawn("messenger settings", async move {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -142,18 +142,15 @@ impl Applier {
                 let applied = self.apply(&store, &now, &mut standing, &clock).await;
                 let why = applied.as_ref().err().map(|error| chain(&**error));
                 self.tell(&now, &mut standing, why.as_deref(), clock.now());
-                let next = match applied {
-                    Ok(again) => {
-                        backoff.reset();
-                        again
+                let next = if let Ok(again) = applied {
+                    backoff.reset();
+                    again
+                } else {
+                    if backoff.ceiling() == RETRY.0 {
+                        let why = why.unwrap_or_default();
+                        tracing::warn!("the messenger stays as it was, the change is tried again: {why}");
                     }
-                    Err(_) => {
-                        if backoff.ceiling() == RETRY.0 {
-                            let why = why.unwrap_or_default();
-                            tracing::warn!("the messenger stays as it was, the change is tried again: {why}");
-                        }
-                        Some(backoff.next_delay())
-                    }
+                    Some(backoff.next_delay())
                 };
                 let due = async {
                     match next {
@@ -167,7 +164,7 @@ impl Applier {
                         if changed.is_err() { return }
                         backoff.reset();
                     }
-                    () = self.lost_sight(&mut changes) => {}
+                    () = self.lost_sight(&mut moves) => {}
                     () = stopping.stopping() => return,
                 }
             }
@@ -196,7 +193,7 @@ impl Applier {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Applies what is wanted now; when to look again, if the former key is valid until then.

@@ -78,7 +78,8 @@ impl Applied {
     pub fn is_trouble(&self, now: Timestamp) -> bool {
         match self.standing {
             Standing::Applied => false,
-            Standing::Pending => now.since(self.since) >= LATE,
+            // a node that says nothing at all is of a version that does not
+            Standing::Pending => self.in_force.is_some() && now.since(self.since) >= LATE,
             Standing::Failed => true,
         }
     }
@@ -202,8 +203,9 @@ mod tests {
     #[test]
     fn waiting_is_trouble_only_after_a_while() {
         let setting = Setting::find(MESSENGER_ENDPOINT).unwrap();
-        let waits = compare(&node(), setting, "pipe:/a", None);
+        let waits = compare(&node(), setting, "pipe:/a", Some(&told("", "", None)));
         assert!(!waits.is_trouble(NOW.plus(LATE / 2)) && waits.is_trouble(NOW.plus(LATE)));
+        assert!(!compare(&node(), setting, "pipe:/a", None).is_trouble(NOW.plus(LATE)));
         let failed = compare(&node(), setting, "x", Some(&told("x", "y", Some("taken"))));
         assert!(failed.is_trouble(NOW));
     }
