@@ -228,8 +228,13 @@ fn explain(error: Error, file: &Path) -> OpenError {
         Some(11 | 26) => {
             "is no SQLite database, or a damaged one; restore a backup, or name another directory with --data"
         }
-        // PERM, READONLY, IOERR, CANTOPEN
-        Some(3 | 8 | 10 | 14) => {
+        // IOERR: most often there is no room for the files beside it
+        Some(10) => {
+            "can't be read or written; see whether the disk is full, and free some space, or broken, or name another directory \
+             with --data"
+        }
+        // PERM, READONLY, CANTOPEN
+        Some(3 | 8 | 14) => {
             "can't be opened for writing; make it and its directory writable for this user, or name another one with --data"
         }
         _ => return error.into(),
