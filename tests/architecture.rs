@@ -267,6 +267,26 @@ fn nothing_is_unfinished() {
     nothing(&wrong);
 }
 
+/// An error's text says what failed, its source why; `base::chain` writes both, each once.
+#[test]
+fn no_error_says_its_source_itself() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        if source.code.contains(":#}") {
+            wrong.push(format!("{}: `:#` repeats causes; base::chain::chain does not", source.path.display()));
+        }
+        for declared in source.code.split("#[error(").skip(1) {
+            let (text, item) = declared.split_once(")]").unwrap_or((declared, ""));
+            let item = item.split("\n    ///").next().unwrap_or_default();
+            let keeps_source = ["#[from]", "#[source]", "source:"].iter().any(|mark| item.contains(mark));
+            if keeps_source && (text.contains("{0") || text.contains("{source")) {
+                wrong.push(format!("{}: {text} says its source itself", source.path.display()));
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
 #[test]
 fn every_page_template_has_its_twin() {
     let pages = root().join("src/web/pages");

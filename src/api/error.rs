@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::types::{ErrorAnswer, ErrorBody, FieldError};
+use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error;
 
@@ -84,15 +85,15 @@ impl From<Error> for ApiError {
         let unavailable = |message: &str| Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message);
         match error {
             Error::Conflict(message) => Self::new(StatusCode::CONFLICT, "CONFLICT", message),
-            Error::Busy(cause) => {
-                tracing::warn!(%cause, "the database was busy for too long");
-                unavailable("the database can't take this now; nothing was changed; try again")
+            Error::Busy(_) => {
+                tracing::warn!("a request was not answered: {}", chain(&error));
+                unavailable(&format!("{error}; nothing was changed"))
             }
             Error::Sealed(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", error.to_string())
             }
-            Error::Broken(cause) => {
-                tracing::error!(%cause, "the database failed");
+            Error::Broken(_) => {
+                tracing::error!("a request was not answered: {}", chain(&error));
                 unavailable("the database failed; this node's log says how")
             }
         }

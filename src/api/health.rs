@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use crate::api::Api;
+use crate::base::chain::chain;
 
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,7 +36,7 @@ impl Readiness {
         }
         match tokio::time::timeout(PATIENCE, self.api.store.ping()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(chain(&error)),
             Err(_) => Some(format!("the database did not answer within {} s", PATIENCE.as_secs())),
         }
     }

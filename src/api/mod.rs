@@ -18,9 +18,11 @@ mod users;
 
 use std::sync::Arc;
 
+use axum::http::Method;
 use axum::routing::{any, get};
 use tokio::sync::watch;
 
+use crate::api::error::ApiError;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::SharedClock;
 use crate::base::shutdown::Shutdown;
@@ -64,6 +66,9 @@ pub fn router(state: Arc<Api>) -> axum::Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(move || health::ready(readiness)))
         .route("/metrics", get(move |request: axum::extract::Request| metrics::metrics(figures, request)))
+        .method_not_allowed_fallback(async |method: Method| {
+            ApiError::not_found(format!("{method} can't be done here; what can be is GET"))
+        })
 }
 
 /// The OpenAPI document, as `/api/openapi.json` answers it.

@@ -88,7 +88,12 @@ impl Call {
         if self.body.iter().all(u8::is_ascii_whitespace) {
             return Err(ApiError::invalid("a JSON object is needed as the body"));
         }
-        serde_json::from_slice(&self.body).map_err(|error| match error.classify() {
+        let read = serde_json::from_slice(&self.body);
+        // a list is read as an object's fields in their order, which nobody means
+        if read.is_ok() && !self.body.trim_ascii_start().starts_with(b"{") {
+            return Err(ApiError::invalid("the body does not fit: it has to be a JSON object, in braces"));
+        }
+        read.map_err(|error| match error.classify() {
             serde_json::error::Category::Data => ApiError::invalid(format!("the body does not fit: {error}")),
             _ => ApiError::invalid(format!("the body is no valid JSON: {error}")),
         })
@@ -172,6 +177,9 @@ mod tests {
         for body in ["", "  ", "{}"] {
             assert!(call(&[], body).no_body().is_ok());
         }
-        assert!(call(&[], "{\"x\":1}").no_body().is_err());
+        for body in ["{\"x\":1}", "[]", "null"] {
+            assert!(call(&[], body).no_body().is_err(), "{body}");
+        }
+        assert!(call(&[], "[\"20s\", 3]").json::<SettingBody>().is_err());
     }
 }

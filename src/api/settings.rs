@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
+use crate::api::status::on_node;
 use crate::api::types::settings::{GenerateBody, SettingBody, SettingItem, SettingsAnswer};
 use crate::config::schema::name::MESSENGER_KEY;
 use crate::config::schema::{SETTINGS, Setting};
 use crate::config::settings::{Settings, Source, unknown_setting};
 use crate::control::Change;
+use crate::live::applied::{self, Applied};
 use crate::model::setting::{SettingChange, StoredSetting};
 
 /// `GET /api/settings`.
@@ -74,6 +76,7 @@ fn find(call: &Call) -> Result<&'static Setting, ApiError> {
 struct Known {
     stored: BTreeMap<String, StoredSetting>,
     settings: Settings,
+    applied: Vec<Applied>,
 }
 
 impl Known {
@@ -81,7 +84,9 @@ impl Known {
         let stored = api.store.settings().await?;
         let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&api.fixed, pairs);
-        Ok(Self { stored: stored.into_iter().map(|setting| (setting.name.clone(), setting)).collect(), settings })
+        let applied = applied::of_living_nodes(&api.store, api.clock.now()).await?;
+        let stored = stored.into_iter().map(|setting| (setting.name.clone(), setting)).collect();
+        Ok(Self { stored, settings, applied })
     }
 
     async fn item(&self, api: &Api, setting: &'static Setting) -> Result<SettingItem, ApiError> {
@@ -91,7 +96,9 @@ impl Known {
             Some(_) => None,
             None => api.store.setting_history(Some(setting.name), 1).await?.into_iter().next(),
         };
-        Ok(item(setting, &self.settings, stored, last, api.control.lock_reason(setting.name)))
+        let mut item = item(setting, &self.settings, stored, last, api.control.lock_reason(setting.name));
+        item.nodes = self.applied.iter().filter(|one| one.setting.name == setting.name).map(on_node).collect();
+        Ok(item)
     }
 }
 
@@ -124,6 +131,7 @@ fn item(
         version,
         changed_by,
         changed_at,
+        nodes: Vec::new(),
     }
 }
 

@@ -9,10 +9,11 @@ use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
 use crate::api::types::state::{
     Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, RunningItem,
-    StatusAnswer,
+    SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
 use crate::config::schema::name::HEARTBEAT_INTERVAL;
+use crate::live::applied::{self, Applied, MISSED_BEATS, Standing};
 use crate::live::hub::Watcher;
 use crate::live::stored;
 use crate::messenger::client::{LinkState, LinkStatus};
@@ -21,9 +22,6 @@ use crate::protocol::state::{Activity, DispatcherState};
 
 /// How long an answer waits for the service node's state of now, where nobody watched before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A node that wrote nothing for so many heartbeat intervals does not live.
-const MISSED_BEATS: u32 = 3;
 
 /// `GET /api/status`.
 pub(crate) async fn status(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
@@ -69,12 +67,16 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
 async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
     let silent = api.settings.borrow().duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
     let now = api.clock.now();
-    Ok(api.store.nodes().await?.into_iter().map(|node| node_item(node, silent, now)).collect())
+    let applied = applied::of_living_nodes(&api.store, now).await?;
+    let nodes = api.store.nodes().await?.into_iter();
+    Ok(nodes.map(|node| node_item(node, silent, now, &applied)).collect())
 }
 
-fn node_item(node: Node, silent: Duration, now: Timestamp) -> NodeItem {
-    let alive = node.stopped_at.is_none() && now.since(node.heartbeat_at) < silent;
+fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) -> NodeItem {
+    let alive = node.lives(now, silent);
+    let elsewhere = applied.iter().filter(|one| one.node == node.id && one.standing != Standing::Applied);
     NodeItem {
+        settings: elsewhere.map(on_node).collect(),
         id: node.id,
         role: node.role,
         host: node.host,
@@ -85,6 +87,21 @@ fn node_item(node: Node, silent: Duration, now: Timestamp) -> NodeItem {
         stopped_at: node.stopped_at,
         alive,
         key_fingerprint: node.key_fingerprint,
+    }
+}
+
+/// A setting on a node, as answers tell it.
+pub(crate) fn on_node(applied: &Applied) -> SettingOnNode {
+    SettingOnNode {
+        setting: applied.setting.name.to_owned(),
+        node: applied.node.clone(),
+        state: applied.standing.as_str().to_owned(),
+        since: applied.since,
+        wanted: applied.wanted.clone(),
+        in_force: applied.in_force.clone(),
+        fixed: applied.fixed,
+        error: applied.error.clone(),
+        revert_to: applied.way_back().map(str::to_owned),
     }
 }
 
@@ -281,7 +298,7 @@ mod tests {
             key_fingerprint: None,
         };
         let alive = |node: &Node, after: u64| {
-            node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after))).alive
+            node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after)), &[]).alive
         };
         assert!(alive(&node, 0) && alive(&node, 89) && !alive(&node, 90));
         assert!(!alive(&Node { stopped_at: Some(NOW), ..node }, 0));

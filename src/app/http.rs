@@ -8,6 +8,7 @@ use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
 
 /// Takes the address.
@@ -29,14 +30,14 @@ pub fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
         // Nagle's algorithm would hold small frames back for up to 40 ms
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("TCP_NODELAY: {error}");
+                tracing::debug!("TCP_NODELAY: {}", chain(&error));
             }
         });
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.stopping().await });
         tokio::select! {
             served = serving => if let Err(error) = served {
-                tracing::error!("the web server ended: {error}");
+                tracing::error!("the web server ended: {}", chain(&error));
             },
             () = ended.stopping_now() => {}
         }

@@ -9,20 +9,23 @@ use tokio::sync::{mpsc, watch};
 
 use crate::app::{nodes, settings};
 use crate::base::backoff::Backoff;
-use crate::base::clock::SharedClock;
+use crate::base::chain::chain;
+use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
 use crate::control;
 use crate::messenger::Identity;
-use crate::messenger::client::Client;
+use crate::messenger::client::{Client, LinkState};
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
 use crate::messenger::secure::keys::{Key, KeyRing};
 use crate::messenger::secure::{SecureChannel, SharedKeys};
 use crate::messenger::server::Server;
+use crate::model::setting::NodeSetting;
 use crate::store::Store;
+use crate::store::error::Error as StoreError;
 
 /// Where service nodes listen, by the settings in force.
 #[must_use]
@@ -47,7 +50,8 @@ pub async fn listen(
     match first {
         Err(error) if wanted != local => {
             tracing::warn!(
-                "the messenger can't listen at {wanted}, as the settings say; it listens at {local} for now: {error}"
+                "the messenger can't listen at {wanted}, as the settings say; it listens at {local} for now: {}",
+                chain(&error)
             );
             Server::listen(identity, local, Arc::clone(keys), shutdown).await
         }
@@ -87,11 +91,40 @@ pub struct Applier {
     pub data: PathBuf,
     /// This node, which says in the database which key it uses.
     pub node: NodeId,
+    /// Where what came of it is told.
+    pub told: watch::Sender<Vec<NodeSetting>>,
+}
+
+/// An endpoint, and the value of the setting that means it.
+#[derive(Clone, PartialEq, Eq)]
+struct Place {
+    value: String,
+    endpoint: Endpoint,
+}
+
+impl Place {
+    fn of(value: &str, data: &Path) -> Self {
+        Self { value: value.to_owned(), endpoint: Endpoint::from_setting(value, data) }
+    }
+}
+
+/// How things stand between changes.
+struct Standing {
+    /// Where the messenger listens; on a web node, where its link leads or is dialled.
+    at: Place,
+    /// Since when.
+    since: Timestamp,
+    /// Where the client dials; none if it did not get where it was to go.
+    dialled: Option<Endpoint>,
+    /// Since when the key in use is.
+    key_since: Timestamp,
+    /// What can't be had, and since when.
+    missed: Option<(String, Timestamp)>,
 }
 
 impl Applier {
     /// Applies every change from now on: the new listener or link first, the old one closed after. What can't be applied is
-    /// tried again, while the old one goes on working.
+    /// tried again, while the old one goes on working; both is told.
     pub fn start(
         self,
         store: &Store,
@@ -100,13 +133,25 @@ impl Applier {
         shutdown: &Shutdown,
     ) {
         let (store, clock, stopping) = (store.clone(), Arc::clone(clock), shutdown.clone());
-        let wanted = endpoint(&settings.borrow_and_update(), &self.data);
-        let mut at = self.server.as_ref().map_or_else(|| wanted.clone(), Server::endpoint);
-        let astray = at != wanted;
+        let mut moves = store.changes();
+        let mut standing = self.first_standing(&settings.borrow(), clock.now());
         shutdown.spawn("messenger settings", async move {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-            let mut next = astray.then_some(RETRY.0);
             loop {
+                let now = Arc::clone(&settings.borrow_and_update());
+                let applied = self.apply(&store, &now, &mut standing, &clock).await;
+                let why = applied.as_ref().err().map(|error| chain(&**error));
+                self.tell(&now, &mut standing, why.as_deref(), clock.now());
+                let next = if let Ok(again) = applied {
+                    backoff.reset();
+                    again
+                } else {
+                    if backoff.ceiling() == RETRY.0 {
+                        let why = why.unwrap_or_default();
+                        tracing::warn!("the messenger stays as it was, the change is tried again: {why}");
+                    }
+                    Some(backoff.next_delay())
+                };
                 let due = async {
                     match next {
                         Some(delay) => tokio::time::sleep(delay).await,
@@ -119,25 +164,36 @@ impl Applier {
                         if changed.is_err() { return }
                         backoff.reset();
                     }
+                    () = self.lost_sight(&mut moves) => {}
                     () = stopping.stopping() => return,
                 }
-                let now = Arc::clone(&settings.borrow_and_update());
-                let wanted = endpoint(&now, &self.data);
-                next = match self.apply(&store, &now, &at, &wanted, &clock).await {
-                    Ok(again) => {
-                        at = wanted;
-                        backoff.reset();
-                        again
-                    }
-                    Err(error) => {
-                        if backoff.ceiling() == RETRY.0 {
-                            tracing::warn!("the messenger stays as it was, the change is tried again: {error:#}");
-                        }
-                        Some(backoff.next_delay())
-                    }
-                };
             }
         });
+    }
+
+    /// As things are when everything was just started.
+    fn first_standing(&self, settings: &Settings, now: Timestamp) -> Standing {
+        let wanted = Place::of(settings.text(name::MESSENGER_ENDPOINT), &self.data);
+        let at = match &self.server {
+            // it listens at the local pipe if what is wanted could not be had: see `listen`
+            Some(server) if server.endpoint() != wanted.endpoint => Place::of("", &self.data),
+            _ => wanted,
+        };
+        let dialled = Some(at.endpoint.clone());
+        Standing { at, since: now, dialled, key_since: now, missed: None }
+    }
+
+    /// On a web node without a link: waits until the database changes, for a service node may have said where it listens.
+    async fn lost_sight(&self, changes: &mut watch::Receiver<u64>) {
+        let Some(client) = self.client.as_ref().filter(|_| self.server.is_none()) else {
+            return std::future::pending().await;
+        };
+        while changes.changed().await.is_ok() {
+            if client.status().borrow().state != LinkState::Live {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Applies what is wanted now; when to look again, if the former key is valid until then.
@@ -145,22 +201,90 @@ impl Applier {
         &self,
         store: &Store,
         settings: &Settings,
-        at: &Endpoint,
-        wanted: &Endpoint,
+        standing: &mut Standing,
         clock: &SharedClock,
     ) -> anyhow::Result<Option<Duration>> {
+        let wanted = Place::of(settings.text(name::MESSENGER_ENDPOINT), &self.data);
         let (rotated, again) = self.apply_key(store, settings, clock).await?;
-        let moved = at != wanted;
-        if moved && let Some(server) = &self.server {
-            server.relisten(wanted.clone()).await?;
-            tracing::info!("the messenger listens at {wanted}");
+        if rotated {
+            standing.key_since = clock.now();
+            standing.dialled = None;
         }
-        if (moved || rotated)
-            && let Some(client) = &self.client
+        if let Some(server) = &self.server
+            && standing.at != wanted
         {
-            client.redial(wanted.clone()).await?;
+            server.relisten(wanted.endpoint.clone()).await?;
+            tracing::info!("the messenger listens at {}", wanted.endpoint);
+            (standing.at, standing.since) = (wanted.clone(), clock.now());
         }
-        Ok(again)
+        let Some(client) = &self.client else { return Ok(again) };
+        let elsewhere = match &self.server {
+            Some(_) => None,
+            None => self.where_it_listens(store, &wanted.value).await?,
+        };
+        let (target, why) = match elsewhere {
+            Some((place, why)) => (place, Some(why)),
+            None => (wanted, None),
+        };
+        if standing.dialled.as_ref() != Some(&target.endpoint) {
+            standing.dialled = None;
+            client.redial(target.endpoint.clone()).await?;
+            standing.dialled = Some(target.endpoint.clone());
+        }
+        if standing.at != target {
+            (standing.at, standing.since) = (target, clock.now());
+        }
+        match why {
+            Some(why) => Err(anyhow::anyhow!(why)),
+            None => Ok(again),
+        }
+    }
+
+    /// Where the service node listens instead, and why, if it says that it can't listen at what is wanted.
+    async fn where_it_listens(&self, store: &Store, wanted: &str) -> Result<Option<(Place, String)>, StoreError> {
+        let nodes = store.nodes().await?;
+        let services = nodes.iter().filter(|node| node.role.has_service() && node.stopped_at.is_none());
+        let Some(service) = services.max_by_key(|node| node.heartbeat_at) else { return Ok(None) };
+        let told = store.node_settings().await?.into_iter().find_map(|(node, told)| {
+            (node == service.id && told.setting == name::MESSENGER_ENDPOINT && told.wanted == wanted).then_some(told)
+        });
+        Ok(told.and_then(|told| {
+            let why = format!("{} can't listen there: {}", service.id, told.error?);
+            Some((Place::of(&told.in_force, &self.data), why))
+        }))
+    }
+
+    /// Tells what is in force of endpoint and key, and why it is not what is wanted.
+    fn tell(&self, settings: &Settings, standing: &mut Standing, why: Option<&str>, now: Timestamp) {
+        let wanted = settings.get(name::MESSENGER_ENDPOINT);
+        // what failed besides, the database or the link, is told where that is told
+        let why = why.filter(|_| standing.at.value != wanted.value || standing.dialled.is_none());
+        standing.missed = why.map(|_| match standing.missed.take() {
+            Some((value, since)) if value == wanted.value => (value, since),
+            _ => (wanted.value.clone(), now),
+        });
+        let endpoint = NodeSetting {
+            setting: name::MESSENGER_ENDPOINT.to_owned(),
+            wanted: wanted.value.clone(),
+            in_force: standing.at.value.clone(),
+            fixed: wanted.source.locks(),
+            since: standing.missed.as_ref().map_or(standing.since, |(_, since)| *since),
+            error: why.map(str::to_owned),
+        };
+        let key = NodeSetting {
+            setting: name::MESSENGER_KEY.to_owned(),
+            wanted: self.keys.fingerprint(),
+            in_force: self.keys.fingerprint(),
+            fixed: settings.get(name::MESSENGER_KEY).source.locks(),
+            since: standing.key_since,
+            error: None,
+        };
+        let told = vec![endpoint, key];
+        self.told.send_if_modified(|known| {
+            let is_news = *known != told;
+            *known = told;
+            is_news
+        });
     }
 
     /// Takes up a changed key. Whether it changed, and when to look again, if the former one is valid until then.

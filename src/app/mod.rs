@@ -1,5 +1,6 @@
 //! The roof: builds the rooms this node's role needs and runs them.
 
+pub mod applied;
 pub mod cli;
 pub mod commands;
 pub mod configuration;
@@ -31,6 +32,7 @@ use crate::control::Control;
 use crate::live::hub::Hub;
 use crate::live::{feed, stored};
 use crate::messenger::client::Client;
+use crate::messenger::endpoint::Endpoint;
 use crate::messenger::secure::{SecureChannel, SharedKeys};
 use crate::messenger::server::Server;
 use crate::messenger::{Identity, Pace};
@@ -193,15 +195,30 @@ impl App {
         let mut door = None;
         if let Some((listener, _, sign_in)) = self.web.take() {
             door = Some(sign_in.clone());
-            client = Some(self.start_web(listener, sign_in));
+            // a link leads where this node itself listens, whatever it should be
+            let endpoint = match &server {
+                Some(server) => server.endpoint(),
+                None => messenger::endpoint(&self.settings.borrow(), &self.data),
+            };
+            client = Some(self.start_web(endpoint, listener, sign_in));
         }
+        let (told, messenger_settings) = watch::channel(Vec::new());
         let applier = messenger::Applier {
             server,
             client,
             keys: Arc::clone(&self.keys),
             data: self.data.clone(),
             node: self.facts.id.clone(),
+            told,
         };
+        applied::keep_telling(
+            &self.store,
+            &self.facts.id,
+            self.settings.clone(),
+            messenger_settings,
+            &self.clock,
+            &self.shutdown,
+        );
         applier.start(&self.store, self.settings.clone(), &self.clock, &self.shutdown);
         let settings = self.settings.clone();
         let code =
@@ -215,9 +232,8 @@ impl App {
         Ok(code)
     }
 
-    fn start_web(&self, listener: TcpListener, sign_in: SignIn) -> Client {
+    fn start_web(&self, endpoint: Endpoint, listener: TcpListener, sign_in: SignIn) -> Client {
         let hub = Hub::new(Arc::clone(&self.clock));
-        let endpoint = messenger::endpoint(&self.settings.borrow(), &self.data);
         let identity = Identity { node: self.facts.id.clone() };
         let keys = Arc::clone(&self.keys);
         let (client, incoming) = Client::start(identity, endpoint, keys, CALM, Arc::clone(&self.clock), &self.shutdown);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
@@ -79,7 +80,7 @@ pub fn keep_beating(
             }
             // the next beat is the next attempt; a database that is away is seen on the pages and by /readyz
             if let Err(error) = beat(&store, &id, &keys, &clock).await {
-                tracing::debug!("this node's heartbeat was not written: {error}");
+                tracing::debug!("this node's heartbeat was not written: {}", chain(&error));
             }
         }
     });
@@ -103,7 +104,7 @@ pub async fn say_stopped(store: &Store, id: &NodeId, clock: &SharedClock) {
         transaction.commit().await
     };
     if let Err(error) = written.await {
-        tracing::warn!("that this node stopped could not be written: {error}");
+        tracing::warn!("that this node stopped could not be written: {}", chain(&error));
     }
 }
 

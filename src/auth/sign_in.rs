@@ -11,6 +11,7 @@ use crate::auth::failures::{Failures, printable_name};
 use crate::auth::password::{Error as PasswordError, Passwords};
 use crate::auth::throttle::Throttle;
 use crate::auth::token;
+use crate::base::chain::chain;
 use crate::base::clock::SharedClock;
 use crate::model::audit::NewAuditEntry;
 use crate::model::user::{ServiceRole, Session, User, UserName};
@@ -133,7 +134,7 @@ impl SignIn {
             match self.touch(&session.id_hash).await {
                 Ok(()) => session.last_seen_at = now,
                 // looking goes on while the database takes no writes
-                Err(error) => tracing::debug!(%error, "the use of a session was not written down"),
+                Err(error) => tracing::debug!(error = %chain(&error), "the use of a session was not written down"),
             }
         }
         Ok(Some(session))
@@ -347,7 +348,7 @@ impl SignIn {
             transaction.commit().await
         };
         if let Err(error) = written.await {
-            tracing::warn!(%error, "a refused sign-in could not be written down");
+            tracing::warn!(error = %chain(&error), "a refused sign-in could not be written down");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Floor 0: what every floor may stand on, knowing nothing of nodes' work, HTTP or SQL.
 
 pub mod backoff;
+pub mod chain;
 pub mod clock;
 pub mod id;
 pub mod ring;

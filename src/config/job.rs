@@ -4,6 +4,30 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What may be the name of a dispatcher, and so of a job.
+pub const NAME: &str = "1 to 64 of a-z, 0-9, `-` and `_`, beginning with a letter or digit";
+
+/// The name of the dispatcher that says that the node lives.
+pub const HEARTBEAT: &str = "heartbeat";
+
+/// The name of the dispatcher that takes stored commands.
+pub const EXECUTION_DISPATCH: &str = "execution-dispatch";
+
+/// The name of the dispatcher that deletes what is too old.
+pub const CLEAN_UP: &str = "clean-up";
+
+/// Names that no job can have: the product's own dispatchers have them.
+pub const RESERVED: &[&str] = &[HEARTBEAT, EXECUTION_DISPATCH, CLEAN_UP];
+
+/// Whether a text is `[a-z0-9][a-z0-9_-]{0,63}`: what [`NAME`] says in words.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 64
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'_')
+}
+
 /// One `[[job]]`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
@@ -72,4 +96,20 @@ pub enum Schedule {
     },
     /// Only when told.
     Manual,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_plain() {
+        for name in ["a", "0", "disk-space", "a_b-c", &"x".repeat(64)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "-a", "_a", "Disk", "disk space", "a/b", "a\"b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(RESERVED.iter().all(|name| is_name(name)));
+    }
 }

@@ -147,6 +147,9 @@ fn check_endpoint(text: &str) -> Result<String, BadValue> {
         return Err(BadValue(format!("`{text}` names no absolute path: write pipe:/absolute/path")));
     }
     // sun_path holds 108 bytes and a final zero
+    if path.ends_with('/') {
+        return Err(BadValue(format!("`{path}` names a folder; a pipe is a file in it, as {path}switchboard.sock")));
+    }
     if path.len() > 107 {
         return Err(BadValue(format!("the path is {} bytes long; a pipe's path may have 107", path.len())));
     }
@@ -303,6 +306,8 @@ mod tests {
             (Kind::Key, "not base64!", "44 characters"),
             (Kind::Endpoint, "http://x", "pipe:/absolute/path"),
             (Kind::Endpoint, "pipe:relative", "absolute"),
+            (Kind::Endpoint, "pipe:/run/", "/run/switchboard.sock"),
+            (Kind::Endpoint, &format!("pipe:/{}", "x".repeat(107)), "108 bytes"),
             (Kind::Networks, "10.0.0.0/33", "10.0.0.0/8"),
         ] {
             let error = kind.check(text).unwrap_err().to_string();

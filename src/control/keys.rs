@@ -153,7 +153,7 @@ impl Control {
             .await
             .map_err(Refusal::from);
         let version = match saved {
-            Err(Refusal::Conflict(_)) => return Err(self.changed_meanwhile(MESSENGER_KEY, seen).await?),
+            Err(Refusal::Conflict(_)) => return Err(self.changed_meanwhile(MESSENGER_KEY, seen, None).await?),
             other => other?,
         };
         let result = if let Some((former, key)) = &former {

@@ -1,6 +1,12 @@
 //! Saving settings: all or none, each checked, versioned and written down.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
 
 use crate::config::schema::Setting;
 use crate::config::schema::name::{MESSENGER_ENDPOINT, MESSENGER_KEY, SESSION_AGE, SESSION_IDLE};
@@ -8,7 +14,11 @@ use crate::config::settings::{Settings, Source, unknown_setting};
 use crate::config::value::{parse_duration, show_duration};
 use crate::control::{Actor, Change, Control, Refusal, quoted};
 use crate::messenger::secure::keys::Key;
+use crate::model::setting::NodeSetting;
 use crate::store::error::Error;
+
+/// How long a look at a path of the file system may take: what stands there may not answer.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A change that can be made.
 struct Checked {
@@ -36,7 +46,8 @@ impl Control {
             };
             // saved by somebody else since it was looked at; one cleared before counts as never saved, too
             if seen.is_some_and(|seen| seen != version && (seen != 0 || present.is_some())) {
-                return Err(self.changed_meanwhile(setting.name, seen).await?);
+                let yours = (!setting.secret).then(|| value.as_deref().unwrap_or(setting.default));
+                return Err(self.changed_meanwhile(setting.name, seen, yours).await?);
             }
             if present.map(|present| &present.value) == value.as_ref() {
                 versions.push((setting.name.to_owned(), version));
@@ -64,6 +75,11 @@ impl Control {
             self.wake(None);
         }
         Ok(versions)
+    }
+
+    /// Says all that would be wrong with these changes, before anybody saves them.
+    pub async fn check_settings(&self, changes: Vec<Change>) -> Result<(), Refusal> {
+        self.check(changes).await.map(|_| ())
     }
 
     /// Why a setting can't be changed in the database, if it can't.
@@ -102,10 +118,27 @@ impl Control {
             }
         }
         wrong.extend(self.check_together(&checked));
-        if let Some(why) = check_pipe(&checked).await {
+        if let Some(why) = self.check_pipe(&checked).await? {
             wrong.push((MESSENGER_ENDPOINT.to_owned(), why));
         }
         if wrong.is_empty() { Ok(checked) } else { Err(Refusal::Invalid(wrong)) }
+    }
+
+    /// Why the pipe can't be had, if it can't. What is in force on a node can: it is the way back.
+    async fn check_pipe(&self, checked: &[Checked]) -> Result<Option<String>, Error> {
+        let change = checked.iter().find(|change| change.setting.name == MESSENGER_ENDPOINT);
+        let Some(value) = change.and_then(|change| change.value.as_deref()) else { return Ok(None) };
+        let Some(path) = value.strip_prefix("pipe:") else { return Ok(None) };
+        let told = self.store.node_settings().await?;
+        let in_force = |told: &NodeSetting| told.setting == MESSENGER_ENDPOINT && told.in_force == value;
+        if told.iter().any(|(_, told)| in_force(told)) {
+            return Ok(None);
+        }
+        let path = PathBuf::from(path);
+        let checked = tokio::task::spawn_blocking(move || check_path(&path));
+        let unseen =
+            || Some("it can't be seen in time whether a pipe can be made there; name another place".to_owned());
+        Ok(tokio::time::timeout(LOOK_PATIENCE, checked).await.map_or_else(|_| unseen(), Result::unwrap_or_default))
     }
 
     /// What does not go together with the other settings as they will be.
@@ -130,8 +163,14 @@ impl Control {
         })
     }
 
-    /// Says who was faster. Never the value of a secret.
-    pub(super) async fn changed_meanwhile(&self, name: &str, seen: Option<i64>) -> Result<Refusal, Error> {
+    /// Says who was faster, and what `yours` would have been; none for a secret.
+    pub(super) async fn changed_meanwhile(
+        &self,
+        name: &str,
+        seen: Option<i64>,
+        yours: Option<&str>,
+    ) -> Result<Refusal, Error> {
+        let yours = yours.map_or_else(String::new, |yours| format!("; yours, `{yours}`, was not saved"));
         let last = self.store.setting_history(Some(name), 1).await?.into_iter().next();
         let seen = seen.map_or_else(String::new, |seen| format!(", you saw version {seen}"));
         Ok(Refusal::Conflict(match last {
@@ -142,11 +181,11 @@ impl Control {
                     None => String::new(),
                 };
                 format!(
-                    "{name} was changed{what} by {} at {} (version {}{seen}); look at it again",
+                    "{name} was changed{what} by {} at {} (version {}{seen}){yours}; look at it again",
                     last.changed_by, last.changed_at, last.version
                 )
             }
-            None => format!("{name} was never saved{seen}; look at it again"),
+            None => format!("{name} was never saved{seen}{yours}; look at it again"),
         }))
     }
 }
@@ -165,15 +204,27 @@ fn check_value(setting: &Setting, text: Option<&str>) -> Result<Option<String>, 
     setting.kind.check(text).map(Some).map_err(|bad| bad.to_string())
 }
 
-/// Why the pipe's folder will not do, if it will not: a listener could not be opened there.
-async fn check_pipe(checked: &[Checked]) -> Option<String> {
-    let change = checked.iter().find(|change| change.setting.name == MESSENGER_ENDPOINT)?;
-    let path = std::path::Path::new(change.value.as_deref()?.strip_prefix("pipe:")?);
+/// Why no listener could be opened at this path, as far as it can be seen from here.
+fn check_path(path: &Path) -> Option<String> {
     let folder = path.parent()?;
-    match tokio::fs::metadata(folder).await {
-        Ok(found) if found.is_dir() => None,
-        Ok(_) => Some(format!("{} is no folder", folder.display())),
-        Err(error) => Some(format!("the folder {} can't be used: {error}", folder.display())),
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Some(format!("{} is no folder", folder.display())),
+        Err(error) => return Some(format!("the folder {} can't be used: {error}; make it first", folder.display())),
+    }
+    if let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        return Some(format!("no pipe can be made in the folder {}: {error}", folder.display()));
+    }
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => Some(format!("{} is a folder; name a file in it", path.display())),
+        Ok(found) if !found.file_type().is_socket() => {
+            Some(format!("{} is a file that is no pipe, and is left alone; name another", path.display()))
+        }
+        // what a dead process left there is no obstacle
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            Some(format!("another process listens at {} already; name another", path.display()))
+        }
+        _ => None,
     }
 }
 
@@ -220,14 +271,24 @@ mod tests {
         assert_eq!(describe(setting(POLL_INTERVAL), None, Some("30s")), "`15s` (default) → `30s`");
     }
 
-    #[tokio::test]
-    async fn a_pipe_needs_a_folder_that_is_there() {
+    #[test]
+    fn a_pipe_needs_a_place_that_nobody_has() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |path: String| {
-            [Checked { setting: setting(MESSENGER_ENDPOINT), value: Some(format!("pipe:{path}")), seen: None }]
-        };
-        assert_eq!(check_pipe(&at(format!("{}/a.sock", folder.path().display()))).await, None);
-        let why = check_pipe(&at(format!("{}/none/a.sock", folder.path().display()))).await.unwrap();
-        assert!(why.contains("none"), "{why}");
+        let at = |name: &str| check_path(&folder.path().join(name));
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("taken")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(folder.path().join("stale")).unwrap());
+        assert_eq!((at("new"), at("stale")), (None, None));
+        for (name, words) in [
+            ("none/a.sock", "make it first"),
+            ("file/a.sock", "is no folder"),
+            ("folder", "name a file in it"),
+            ("file", "no pipe"),
+            ("taken", "another process listens"),
+        ] {
+            let why = at(name).unwrap_or_else(|| panic!("{name} is taken for a place"));
+            assert!(why.contains(words), "{name}: {why}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Floor 3: what pages, socket and `/api` read: the state and the log of service nodes, as they reach this web node.
 
+pub mod applied;
 pub mod feed;
 pub mod filter;
 pub mod hub;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::base::backoff::Backoff;
+use crate::base::chain::chain;
 use crate::messenger::attempt::BACKOFF;
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
@@ -61,7 +62,7 @@ impl Dialler {
             }
             if let Some(wish) = moving {
                 self.adopt(wish);
-            } else if lived < STEADY && !self.pause(&why.to_string()).await {
+            } else if lived < STEADY && !self.pause(&chain(&why)).await {
                 break;
             }
         }
@@ -88,7 +89,7 @@ impl Dialler {
             match attempted {
                 Ok(channel) => return Some(channel),
                 Err(error) => {
-                    let text = error.to_string();
+                    let text = chain(&error);
                     self.outage.attempts += 1;
                     if self.outage.is_news(Duration::ZERO) {
                         tracing::warn!("messenger: no link to {}: {text}; trying on", self.endpoint);
@@ -141,9 +142,9 @@ impl Dialler {
             self.backoff.reset();
         }
         if self.outage.is_news(lived) {
-            tracing::warn!("messenger: link to {} lost: {why}; dialling again", self.endpoint);
+            tracing::warn!("messenger: link to {} lost: {}; dialling again", self.endpoint, chain(why));
         }
-        self.set_state(LinkState::Connecting, Some(why.to_string()), None);
+        self.set_state(LinkState::Connecting, Some(chain(why)), None);
         while let Ok((_, body)) = self.wires.outgoing.try_recv() {
             self.wires.waiting.fetch_sub(body.len(), Ordering::Relaxed);
         }

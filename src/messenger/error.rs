@@ -2,11 +2,11 @@
 
 use std::io;
 
-/// What can go wrong between two nodes; the text is shown to administrators as it is.
+/// What can go wrong between two nodes; shown to administrators with its causes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody listens there, or the pipe is not there yet.
-    #[error("nobody listens at {endpoint}: {source}")]
+    #[error("nobody listens at {endpoint}")]
     Refused {
         /// Where.
         endpoint: String,

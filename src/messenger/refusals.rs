@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::base::chain::chain;
 use crate::messenger::error::Error;
 
 /// A reason is not logged again for so long.
@@ -29,8 +30,9 @@ struct Told {
 impl Refusals {
     /// Logs `what` and why, unless the same was logged lately.
     pub(crate) fn tell(&self, what: &str, why: &Error) {
-        if self.is_news(&why.to_string()) {
-            tracing::warn!(error = %why, "messenger: {what}: {why}");
+        let why = chain(why);
+        if self.is_news(&why) {
+            tracing::warn!("messenger: {what}: {why}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,4 +90,12 @@ pub struct Node {
     pub stopped_at: Option<Timestamp>,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
+}
+
+impl Node {
+    /// Whether it lives: it did not stop, and wrote so within `patience`.
+    #[must_use]
+    pub fn lives(&self, now: Timestamp, patience: Duration) -> bool {
+        self.stopped_at.is_none() && now.since(self.heartbeat_at) < patience
+    }
 }

@@ -43,3 +43,20 @@ pub struct SettingChange {
     /// When.
     pub changed_at: Timestamp,
 }
+
+/// What a node made of a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSetting {
+    /// Of which setting.
+    pub setting: String,
+    /// The value this node wants; of a secret only its fingerprint.
+    pub wanted: String,
+    /// The value in force; the same unless `error` says why not.
+    pub in_force: String,
+    /// Whether the node's own file or environment says so, and not the database.
+    pub fixed: bool,
+    /// Since when `wanted` is in force; if it is not, since when it can't be had.
+    pub since: Timestamp,
+    /// Why it can't be had.
+    pub error: Option<String>,
+}

@@ -69,7 +69,7 @@ pub enum Kind {
 
 /// A body that does not say what it should.
 #[derive(Debug, thiserror::Error)]
-#[error("a message of this kind can't be read: {0}")]
+#[error("a message of this kind can't be read")]
 pub struct Unreadable(#[from] rmp_serde::decode::Error);
 
 impl Report {

@@ -5,17 +5,14 @@ use std::sync::Arc;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::Epoch;
+use crate::config::job::{EXECUTION_DISPATCH, HEARTBEAT, NAME, is_name};
 use crate::config::schema::name;
 use crate::model::execution::Execution;
 use crate::protocol::event::{Change, Event};
 use crate::protocol::state::{Activity, DispatcherState, NodeFacts, NodeState, Origin};
 use crate::service::dispatcher::{Definition, Dispatcher};
-use crate::service::dispatchers::{EXECUTION_DISPATCH, HEARTBEAT};
 use crate::service::schedule::{Timetable, in_words};
 use crate::store::dispatchers::StoredDispatcher;
-
-/// The longest name, in bytes.
-const LONGEST_NAME: usize = 64;
 
 /// A dispatcher of this node.
 pub(crate) struct Entry {
@@ -39,10 +36,7 @@ pub(crate) fn enlist(dispatchers: Vec<Arc<dyn Dispatcher>>) -> (Vec<Entry>, Vec<
         let mut definition = dispatcher.definition();
         let name = definition.name.clone();
         if !is_name(&name) {
-            complaints.push(format!(
-                "`{name}` is no name for a dispatcher, so it is left out; a name is 1 to {LONGEST_NAME} of a-z, 0-9, `_` \
-                 and `-`, and begins with a letter or digit"
-            ));
+            complaints.push(format!("`{name}` is no name for a dispatcher, so it is left out; a name is {NAME}"));
             continue;
         }
         if !names.insert(name.clone()) {
@@ -62,13 +56,6 @@ pub(crate) fn enlist(dispatchers: Vec<Arc<dyn Dispatcher>>) -> (Vec<Entry>, Vec<
         entries.push(Entry { dispatcher, definition, timetable, interval_setting });
     }
     (entries, complaints)
-}
-
-fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    name.len() <= LONGEST_NAME
-        && name.bytes().next().is_some_and(plain)
-        && name.bytes().all(|byte| plain(byte) || byte == b'_' || byte == b'-')
 }
 
 /// How a dispatcher stands at the start, `history` being its last runs that ended, oldest first.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::base::chain::chain;
 use crate::base::clock::SharedClock;
 use crate::base::id::{ExecutionId, NodeId};
 use crate::base::shutdown::Shutdown;
@@ -76,7 +77,7 @@ impl Parts {
             Ok(_) => {}
             Err(error) => {
                 if !self.troubled.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "{what} could not be written or read; it is tried again until it works");
+                    tracing::warn!(error = %chain(error), "{what} could not be written or read; it is tried again until it works");
                 }
             }
         }

@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::id::ExecutionId;
+use crate::config::job::EXECUTION_DISPATCH;
 use crate::config::schema::name;
 use crate::model::execution::{Execution, Outcome};
 use crate::model::log_entry::Level;
-use crate::service::dispatchers::EXECUTION_DISPATCH;
 use crate::service::dispatchers::execution_dispatch::Ask;
 use crate::service::parts::Parts;
 use crate::service::runner::Orders;

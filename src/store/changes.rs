@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
+use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
 use crate::store::database::Database;
 
@@ -92,7 +93,7 @@ async fn notice(
             }
             Err(error) => {
                 if last.take().is_some() {
-                    tracing::warn!(%error, "can't ask the database whether it changed; trying again until it answers");
+                    tracing::warn!(error = %chain(&error), "can't ask the database whether it changed; trying again until it answers");
                 }
                 connection = None;
             }
@@ -126,7 +127,7 @@ async fn checkpoint(database: Weak<Database>, mut moves: watch::Receiver<i64>) {
         let Some(database) = database.upgrade() else { return };
         if let Err(error) = checkpoint_if_long(&database).await {
             // a commit does it when the log has grown further, and says so if it can't
-            tracing::debug!(%error, "could not copy the write-ahead log");
+            tracing::debug!(error = %chain(&error), "could not copy the write-ahead log");
         }
     }
 }

@@ -73,10 +73,11 @@ pub(crate) fn write_once(file: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 /// Says that a file of the data directory can't be had.
 pub(crate) fn refused(what: &str, file: &Path, error: &io::Error) -> OpenError {
-    OpenError::Refused(format!(
-        "can't {what} {}: {error}; make the data directory readable and writable for this user, or name another one with --data",
-        file.display()
-    ))
+    let way_out = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space there",
+        _ => "make the data directory readable and writable for this user",
+    };
+    OpenError::Refused(format!("can't {what} {}: {error}; {way_out}, or name another one with --data", file.display()))
 }
 
 /// Held while a process opens a store: one at a time makes files, migrates, and makes the key. The system lets go of it when

@@ -14,7 +14,7 @@ pub enum Error {
     #[error("{0} can't be opened with this node's encryption key")]
     Sealed(String),
     /// The database failed.
-    #[error("the database failed: {0}")]
+    #[error("the database failed")]
     Broken(#[source] sqlx::Error),
 }
 

@@ -22,7 +22,7 @@ macro_rules! migration {
 }
 
 /// All, in order; versions count from 1.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_first")];
+const MIGRATIONS: &[Migration] = &[migration!(1, "0001_first"), migration!(2, "0002_node_settings")];
 
 /// The schema version this program works with.
 pub(crate) const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -17,6 +17,7 @@ pub mod log_keeping;
 pub mod logs;
 mod migrate;
 pub mod node_id;
+pub mod node_settings;
 pub mod nodes;
 mod runs;
 mod seal;
@@ -33,6 +34,7 @@ use secrecy::SecretBox;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
+use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::shutdown::Shutdown;
 use crate::store::data_directory::Opening;
@@ -226,13 +228,18 @@ fn explain(error: Error, file: &Path) -> OpenError {
         Some(11 | 26) => {
             "is no SQLite database, or a damaged one; restore a backup, or name another directory with --data"
         }
-        // PERM, READONLY, IOERR, CANTOPEN
-        Some(3 | 8 | 10 | 14) => {
+        // IOERR: most often there is no room for the files beside it
+        Some(10) => {
+            "can't be read or written; see whether the disk is full, and free some space, or broken, or name another directory \
+             with --data"
+        }
+        // PERM, READONLY, CANTOPEN
+        Some(3 | 8 | 14) => {
             "can't be opened for writing; make it and its directory writable for this user, or name another one with --data"
         }
         _ => return error.into(),
     };
-    OpenError::Refused(format!("{} {what} ({cause})", file.display()))
+    OpenError::Refused(format!("{} {what} ({})", file.display(), chain(cause)))
 }
 
 /// Hashes and the like stand in the database as bytes of a fixed number.

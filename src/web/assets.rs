@@ -2,10 +2,12 @@
 
 use std::sync::LazyLock;
 
-use axum::extract::Path;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
+
+use crate::web::asked::InPath;
+use crate::web::problem::Problem;
 
 const SVG: &str = "image/svg+xml";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -62,9 +64,9 @@ pub(crate) fn build() -> String {
 }
 
 /// Answers a file. One of another build is answered as well, but not kept: the tab that asks is about to be reloaded.
-pub(crate) async fn file(Path((asked, name)): Path<(String, String)>) -> Response {
+pub(crate) async fn file(InPath((asked, name)): InPath<(String, String)>) -> Response {
     let Some((_, kind, content)) = FILES.iter().find(|(known, ..)| *known == name) else {
-        return (StatusCode::NOT_FOUND, "no such file\n").into_response();
+        return Problem::not_found().into_response();
     };
     let keep = if asked == hash() { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = [
@@ -76,11 +78,13 @@ pub(crate) async fn file(Path((asked, name)): Path<(String, String)>) -> Respons
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[tokio::test]
     async fn a_file_is_kept_only_at_the_address_of_its_content() {
-        let ask = async |hash: &str, name: &str| file(Path((hash.to_owned(), name.to_owned()))).await;
+        let ask = async |hash: &str, name: &str| file(InPath((hash.to_owned(), name.to_owned()))).await;
         let fresh = ask(hash(), "app.css").await;
         assert_eq!(fresh.status(), StatusCode::OK);
         assert_eq!(fresh.headers()[header::CONTENT_TYPE], "text/css; charset=utf-8");

@@ -12,6 +12,7 @@ use zeroize::Zeroize as _;
 use crate::control::Actor;
 use crate::web::problem::Problem;
 use crate::web::session::{SignedIn, address};
+use crate::web::texts::EN;
 use crate::web::{WebState, csrf, origin};
 
 /// The longest body of a form, in bytes; a longer one is answered 413 before it is read to its end.
@@ -146,6 +147,9 @@ async fn read(request: Request, state: &WebState) -> Result<Fields, Response> {
         Ok(Form(fields)) => Ok(Fields(fields)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE).into_response())
+        }
+        Err(rejection) if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, EN.problem_no_form).into_response())
         }
         Err(_) => Err(Problem::of_status(StatusCode::BAD_REQUEST).into_response()),
     }

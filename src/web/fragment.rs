@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use askama::Template;
 
+use crate::base::chain::chain;
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
@@ -30,7 +31,7 @@ pub fn dispatcher_row(dispatcher: &DispatcherState) -> String {
 fn row_at(dispatcher: &DispatcherState, now: Timestamp) -> String {
     let row = Row::of(dispatcher, now);
     row.render().unwrap_or_else(|error| {
-        tracing::error!("a row could not be rendered: {error}");
+        tracing::error!("a row could not be rendered: {}", chain(&error));
         format!("<tr id=\"d-{}\" class=\"row\"></tr>", visible(&dispatcher.name))
     })
 }
@@ -55,7 +56,7 @@ pub fn link_pill(link: &LinkStatus) -> String {
         next: link.next_attempt_at.map(|at| EN.link_next.markup("when", ago(at))),
     };
     pill.render().unwrap_or_else(|error| {
-        tracing::error!("the link's pill could not be rendered: {error}");
+        tracing::error!("the link's pill could not be rendered: {}", chain(&error));
         "<div id=\"link\" class=\"pill\"></div>".to_owned()
     })
 }

@@ -1,5 +1,7 @@
 //! Floor 4: the web node shows what service nodes tell.
 
+mod applied;
+mod asked;
 mod assets;
 mod chart;
 mod csrf;

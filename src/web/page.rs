@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{Html as HtmlBody, IntoResponse, Response};
 
 use crate::auth::access::{Right, may};
+use crate::base::chain::chain;
 use crate::config::schema::name;
 use crate::messenger::client::LinkState;
 use crate::web::html::Html;
@@ -125,7 +126,7 @@ pub(crate) fn show(template: &impl Template) -> Response {
     match template.render() {
         Ok(markup) => HtmlBody(markup).into_response(),
         Err(error) => {
-            tracing::error!("a page could not be rendered: {error}");
+            tracing::error!("a page could not be rendered: {}", chain(&error));
             Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -10,6 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::id::{BadCursor, Cursor};
 use crate::web::WebState;
+use crate::web::asked::Behind;
+use crate::web::problem::Problem;
 use crate::web::viewer::admission::{Admitted, Refused};
 use crate::web::viewer::tab::{Sources, Tab};
 use crate::web::viewer::wire::{self, Wish};
@@ -82,10 +84,11 @@ pub(crate) fn place(since: Option<&str>) -> Result<Option<Cursor>, Refused> {
 /// filter that is none.
 pub(crate) async fn poll(
     State(state): State<WebState>,
-    Query(asked): Query<Asked>,
+    asked: Result<Behind<Asked>, Problem>,
     admitted: Result<Admitted, Response>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
+    let Behind(asked, _) = asked.map_err(|problem| Refused::bad_request(problem.text.plain()).into_response())?;
     let _seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let _watching = state.hub.watch();
     let mut tab = Tab::default();

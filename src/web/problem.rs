@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::sign_in::Denied;
+use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error as StoreError;
 use crate::web::phrase::{Fill as _, Phrase};
@@ -59,10 +60,13 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Conflict(text) => Self::new(StatusCode::CONFLICT, "{text}".with("text", text)),
-            StoreError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, EN.problem_busy),
+            StoreError::Conflict(ref text) => Self::new(StatusCode::CONFLICT, "{text}".with("text", text)),
+            StoreError::Busy(_) => {
+                tracing::warn!("a page could not be answered: {}", chain(&error));
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, EN.problem_store_busy.with("why", &error))
+            }
             StoreError::Sealed(_) | StoreError::Broken(_) => {
-                tracing::error!("a page could not be answered: {error}");
+                tracing::error!("a page could not be answered: {}", chain(&error));
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, EN.problem_broken)
             }
         }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::config::schema::{Effect, Setting};
 use crate::config::settings::{Settings, Source};
 use crate::config::value::Kind;
+use crate::live::applied::{Applied, Standing, of_living_nodes};
 use crate::model::setting::StoredSetting;
 use crate::web::WebState;
+use crate::web::applied::{OnNode, on_node};
 use crate::web::html::Html;
 use crate::web::moment::ago;
 use crate::web::phrase::{Fill as _, Phrase};
@@ -17,6 +19,7 @@ use crate::web::texts::EN;
 pub(crate) struct Book {
     stored: BTreeMap<String, StoredSetting>,
     settings: Settings,
+    applied: Vec<Applied>,
 }
 
 impl Book {
@@ -26,7 +29,8 @@ impl Book {
             web.store.settings().await?.into_iter().map(|setting| (setting.name.clone(), setting)).collect();
         let pairs = stored.values().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&web.fixed, pairs);
-        Ok(Self { stored, settings })
+        let applied = of_living_nodes(&web.store, web.clock.now()).await?;
+        Ok(Self { stored, settings, applied })
     }
 
     /// What somebody saved.
@@ -47,6 +51,19 @@ impl Book {
     /// Where its value comes from.
     pub(crate) fn source(&self, setting: &Setting) -> Source {
         self.settings.get(setting.name).source
+    }
+
+    /// Whether it is in force as wanted on every living node.
+    fn is_in_force(&self, setting: &Setting) -> bool {
+        let mut of_it = self.applied.iter().filter(|applied| applied.setting.name == setting.name);
+        of_it.all(|applied| applied.standing == Standing::Applied)
+    }
+
+    /// How it stands on every living node.
+    pub(crate) fn on_nodes(&self, setting: &Setting) -> Vec<OnNode> {
+        let version = self.version(setting);
+        let of_it = self.applied.iter().filter(|applied| applied.setting.name == setting.name);
+        of_it.map(|applied| on_node(applied, version)).collect()
     }
 
     /// The value in force.
@@ -83,6 +100,7 @@ impl Book {
             choices: choices.into_iter().map(|word| (word, word == typed)).collect(),
             default: shown(setting.default),
             value: shown(&open(self.value(setting))),
+            value_word: if self.is_in_force(setting) { EN.in_force } else { EN.wanted },
             is_set: !self.value(setting).is_empty(),
             source: source.as_str(),
             changed: source != Source::Default,
@@ -95,6 +113,7 @@ impl Book {
             set_when: self.stored(setting).map(|stored| ago(stored.changed_at)),
             set_by: self.stored(setting).map(|stored| stored.changed_by.clone()),
             version: self.version(setting),
+            nodes: if source == Source::Default { Vec::new() } else { self.on_nodes(setting) },
             locked,
             typed,
             fault,
@@ -115,6 +134,8 @@ pub(crate) struct Field {
     pub(crate) choices: Vec<(&'static str, bool)>,
     pub(crate) default: String,
     pub(crate) value: String,
+    /// What is said of the value: that it is in force, or wanted and not yet so on every node.
+    pub(crate) value_word: &'static str,
     pub(crate) is_set: bool,
     pub(crate) source: &'static str,
     pub(crate) changed: bool,
@@ -123,6 +144,8 @@ pub(crate) struct Field {
     pub(crate) set_when: Option<Html>,
     pub(crate) set_by: Option<String>,
     pub(crate) version: i64,
+    /// How it stands on every living node, if somebody changed it.
+    pub(crate) nodes: Vec<OnNode>,
     pub(crate) locked: Option<Phrase>,
     pub(crate) typed: String,
     pub(crate) fault: Option<Phrase>,
@@ -150,7 +173,7 @@ mod tests {
             changed_at: Timestamp::from_micros(1),
         };
         let settings = Settings::resolve(fixed, [(name, value)]).0;
-        Book { stored: [(name.to_owned(), stored)].into(), settings }
+        Book { stored: [(name.to_owned(), stored)].into(), settings, applied: Vec::new() }
     }
 
     #[test]

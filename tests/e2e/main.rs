@@ -6,6 +6,10 @@
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
+mod applied;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod rights;

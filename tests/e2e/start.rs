@@ -198,6 +198,20 @@ async fn a_job_name_that_can_not_be_one_is_refused() {
 }
 
 #[tokio::test]
+async fn a_job_named_like_a_built_in_dispatcher_keeps_the_node_from_starting() {
+    let stage = Stage::new().await;
+    let file = Jobs::default().shell("hello", "true").shell("clean-up", "true").save(&stage);
+    let check = ["--config", file.to_str().unwrap(), "check-config"];
+    for done in [refused(&stage, &stage.node().config(file.clone())).await, stage.run(&check).await] {
+        assert_eq!(done.code, Some(64), "{}", done.stderr);
+        let place = format!("{}:", file.display());
+        let problem =
+            done.stderr.lines().find(|line| line.contains(&place)).unwrap_or_else(|| panic!("{}", done.stderr));
+        assert!(problem.contains("`clean-up`") && problem.contains("allowed: any name but heartbeat"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn without_its_encryption_key_a_database_is_not_opened() {
     let stage = Stage::new().await;
     let mut node = stage.node().ready().await;
@@ -221,6 +235,9 @@ async fn without_its_encryption_key_a_database_is_not_opened() {
         let done = refused(&stage, &stage.node()).await;
         assert_eq!(done.code, Some(1), "{what}: {}", done.stderr);
         assert!(done.stderr.contains("encryption"), "{what}: {}", done.stderr);
+        assert!(done.stderr.contains(key.to_str().unwrap()), "{what}: which file: {}", done.stderr);
+        assert!(done.stderr.contains("into SWITCHBOARD_ENCRYPTION_KEY"), "{what}: what to do: {}", done.stderr);
+        assert!(done.stderr.contains("all-"), "{what}: the node it disagrees with: {}", done.stderr);
         assert_eq!(std::fs::read(&key).ok(), bytes, "{what}: the key file is left as it is");
     }
     std::fs::write(&key, good).unwrap();

@@ -5,11 +5,13 @@
 mod api;
 mod auth;
 mod control;
+mod errors;
 mod front;
 mod jobs;
 mod live;
 mod messenger;
 mod pages;
+mod refusals;
 mod service;
 mod settings;
 mod stores;

@@ -1,6 +1,6 @@
 //! Every page through the router, over a real store: who gets it, what is in it, and what is refused.
 
-mod site;
+pub(crate) mod site;
 
 use std::collections::BTreeSet;
 
@@ -344,6 +344,52 @@ async fn settings_are_reviewed_saved_refused_and_reverted() {
     let locked = site.post("/settings", Some(&admin), &[("Service.StopPatience", "9s"), ("step", "save")]).await;
     assert_eq!(locked.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(site.get("/settings?q=UNASKED", Some(&admin)).await.body.contains("1 setting<"));
+}
+
+#[tokio::test]
+async fn two_browsers_with_the_same_form_do_not_undo_each_other() {
+    let site = Site::new().await;
+    let ann = site.admin().await;
+    let bob = site.user(&ann, "bob", "service_admin").await;
+    let (poll, stop) = ("Service.PollInterval", "Service.StopPatience");
+    let fields = |polls, stops, seen, step| {
+        [
+            (poll, polls),
+            ("seen:Service.PollInterval", seen),
+            (stop, stops),
+            ("seen:Service.StopPatience", "0"),
+            ("step", step),
+        ]
+    };
+    // both have opened the form; ann changes one setting, bob the other
+    let first = site.post("/settings", Some(&ann), &fields("10s", "", "0", "save")).await;
+    assert_eq!(first.location(), "/settings?done=saved&n=1");
+    let review = site.post("/settings", Some(&bob), &fields("", "30s", "0", "review")).await;
+    assert!(review.body.contains("<ins>30s</ins>") && !review.body.contains("10s"), "{}", review.body);
+    let second = site.post("/settings", Some(&bob), &fields("", "30s", "0", "save")).await;
+    assert_eq!(second.location(), "/settings?done=saved&n=1");
+    // now both change the same: the second sees both values and whose the other is, and decides
+    let late = site
+        .post("/settings", Some(&bob), &[(poll, "20s"), ("seen:Service.PollInterval", "0"), ("step", "save")])
+        .await;
+    assert_eq!(late.status, StatusCode::CONFLICT);
+    for words in ["10s", "20s", "ann", "Keep theirs", "Save mine nevertheless"] {
+        assert!(late.body.contains(words), "{words}: {}", late.body);
+    }
+    // the same if the other went back to the default
+    let back =
+        site.post("/settings", Some(&ann), &[(poll, ""), ("seen:Service.PollInterval", "1"), ("step", "save")]).await;
+    assert_eq!(back.location(), "/settings?done=saved&n=1");
+    let late = site
+        .post("/settings", Some(&bob), &[(poll, "20s"), ("seen:Service.PollInterval", "1"), ("step", "review")])
+        .await;
+    assert_eq!(late.status, StatusCode::CONFLICT);
+    assert!(late.body.contains("default (15s)") && late.body.contains("ann"), "{}", late.body);
+    let values: Vec<_> = site.store.settings().await.unwrap().into_iter().map(|one| (one.name, one.value)).collect();
+    assert_eq!(values, [(stop.to_owned(), "30s".to_owned())]);
+    // the history leads back to what was, but not to what is
+    let page = site.get("/settings/Service.PollInterval", Some(&ann)).await.body;
+    assert_eq!(page.matches("Go back to this").count(), 1, "{page}");
 }
 
 #[tokio::test]

@@ -116,6 +116,21 @@ async fn of_two_who_save_the_same_setting_the_second_learns_who_was_first() {
 }
 
 #[tokio::test]
+async fn of_many_who_save_at_once_one_is_first_and_the_others_learn_both_values() {
+    let front = Front::new().await;
+    let attempts = (1..=8).map(|n| save(&front, vec![seen(POLL_INTERVAL, &format!("{n}s"), 0)]));
+    let (saved, refused): (Vec<_>, Vec<_>) =
+        join_all(attempts).await.into_iter().enumerate().partition(|(_, r)| r.is_ok());
+    assert_eq!((saved.len(), refused.len()), (1, 7));
+    let theirs = format!("to `{}s`", saved[0].0 + 1);
+    for (at, result) in refused {
+        let text = conflict(result);
+        assert!(text.contains(&theirs) && text.contains(&format!("yours, `{}s`, was not saved", at + 1)), "{text}");
+    }
+    assert_eq!(front.audited("setting:change").await.len(), 1);
+}
+
+#[tokio::test]
 async fn empty_goes_back_to_the_default_and_the_same_value_is_no_change() {
     let front = Front::new().await;
     save(&front, vec![change(POLL_INTERVAL, "20s")]).await.unwrap();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::types::state::SettingOnNode;
 use crate::base::clock::Timestamp;
 
 /// Every setting.
@@ -44,6 +45,8 @@ pub struct SettingItem {
     /// When.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub changed_at: Option<Timestamp>,
+    /// How it stands on every node that lives: applied, pending or failed, and why.
+    pub nodes: Vec<SettingOnNode>,
 }
 
 /// A setting's new value.

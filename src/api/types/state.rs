@@ -84,6 +84,33 @@ pub struct NodeItem {
     pub alive: bool,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
+    /// The settings that are not in force here as they are wanted; `nodes` of a setting lists them all.
+    pub settings: Vec<SettingOnNode>,
+}
+
+/// A setting on a node that lives.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SettingOnNode {
+    /// Which setting.
+    pub setting: String,
+    /// On which node.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// `applied`; `pending`, if the node has not taken it up yet; `failed`, if it can't and tries again by itself.
+    pub state: String,
+    /// Since when it is in this state.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// The value that is wanted there, empty for the default; of a secret its fingerprint.
+    pub wanted: String,
+    /// The value in force there; none if the node has said nothing yet.
+    pub in_force: Option<String>,
+    /// Whether the node's own file or environment wants it, and not the database.
+    pub fixed: bool,
+    /// Why it can't be had.
+    pub error: Option<String>,
+    /// The value to save so that it is as before, if it failed.
+    pub revert_to: Option<String>,
 }
 
 /// Every dispatcher.

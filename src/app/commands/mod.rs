@@ -17,6 +17,7 @@ use clap::Parser as _;
 
 use crate::app::cli::{Cli, Command};
 use crate::app::configuration::Problems;
+use crate::base::chain::chain;
 use crate::model::node::Role;
 use crate::service::jobs::guard;
 
@@ -50,7 +51,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&chain(&*error));
             ExitCode::from(if error.is::<Problems>() { USAGE } else { 1 })
         }
     }

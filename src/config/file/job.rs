@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use crate::config::file::schedule::{self, parse_time_zone};
 use crate::config::file::table::{Table, kind};
-use crate::config::job::{Job, Schedule, Work};
+use crate::config::job::{Job, NAME, RESERVED, Schedule, Work, is_name};
 use crate::config::problem::{Problems, shown, shown_words};
 use crate::config::program;
 
@@ -39,8 +39,6 @@ const KEYS: &[&str] = &[
 /// Those that mean something only beside `command`.
 const OF_COMMANDS: [&str; 4] = ["directory", "environment", "success", "warning"];
 
-const NAME: &str =
-    "1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit, as `disk-space`; `title` may be any text";
 const COMMAND: &str = "a list of the program and its arguments, as [\"df\", \"-h\"]";
 const HTTP: &str = "an address, as \"https://127.0.0.1:8443/health\"";
 const DIRECTORY: &str = "the path of a directory that exists";
@@ -109,12 +107,17 @@ fn read_name<'t>(
     problems: &mut Problems<'_>,
 ) -> Option<&'t str> {
     if table.get("name").is_none() {
-        table.missing("name", NAME, problems);
+        table.missing("name", &allowed_name(), problems);
         return None;
     }
-    let name = table.text("name", NAME, problems)?;
+    let name = table.text("name", &allowed_name(), problems)?;
     if !is_name(name) {
-        table.wrong("name", &format!("is `{}`", shown(name)), NAME, problems);
+        table.wrong("name", &format!("is `{}`", shown(name)), &allowed_name(), problems);
+        return None;
+    }
+    if RESERVED.contains(&name) {
+        let allowed = format!("any name but {}, as `my-{name}`", RESERVED.join(", "));
+        table.wrong("name", "is the name of a dispatcher of Switchboard itself", &allowed, problems);
         return None;
     }
     let at = table.get("name").map_or(0, |value| value.span().start);
@@ -132,12 +135,8 @@ fn read_name<'t>(
     Some(name)
 }
 
-/// Whether a text is `[a-z0-9][a-z0-9_-]{0,63}`.
-fn is_name(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=64).contains(&text.len())
-        && plain(text.as_bytes()[0])
-        && text.bytes().all(|byte| plain(byte) || byte == b'-' || byte == b'_')
+fn allowed_name() -> String {
+    format!("{NAME}, as `disk-space`; `title` may be any text")
 }
 
 fn read_schedule(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<Schedule> {
@@ -284,19 +283,4 @@ fn read_http(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<Work>
     };
     table.refused("http", &what, HTTP, problems);
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_plain() {
-        for name in ["a", "0", "disk-space", "a_b-c", &"x".repeat(64)] {
-            assert!(is_name(name), "{name}");
-        }
-        for name in ["", "-a", "_a", "Disk", "disk space", "a/b", "a\"b", "ä", "a\n", &"x".repeat(65)] {
-            assert!(!is_name(name), "{name}");
-        }
-    }
 }

@@ -457,6 +457,18 @@ timeout = "soon"
     }
 
     #[test]
+    fn a_job_does_not_take_the_name_of_a_built_in_dispatcher() {
+        for name in crate::config::job::RESERVED {
+            let text = format!("[[job]]\ncommand = [\"true\"]\nschedule = \"manual\"\nname = \"{name}\"\n");
+            let found = problems(&text);
+            let expected = format!(
+                "s.toml:4:8: job `{name}`: `name` is the name of a dispatcher of Switchboard itself; allowed: any name but "
+            );
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:#?}");
+        }
+    }
+
+    #[test]
     fn keys_given_twice_and_wrong_shapes_are_refused() {
         for (text, words) in [
             ("data = \"a\"\ndata = \"b\"\n", "s.toml:2:1: can't be read: duplicate key"),

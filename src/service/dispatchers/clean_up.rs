@@ -6,11 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use crate::base::chain::chain;
 use crate::base::clock::Timestamp;
+use crate::config::job::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
 use crate::config::schema::name;
 use crate::config::settings::Settings;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
-use crate::service::dispatchers::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT, built_in};
+use crate::service::dispatchers::built_in;
 use crate::store::error::Error;
 use crate::store::{Store, Transaction};
 
@@ -119,7 +121,7 @@ impl Dispatcher for CleanUp {
             run.progress(done, KINDS.len() as u64, Some(kind.counted(2).trim_start_matches("2 ").to_owned()));
             match self.clean(kind, run).await {
                 Ok(count) => went.push((kind, count)),
-                Err(error) => failed.push((kind, error.to_string())),
+                Err(error) => failed.push((kind, chain(&error))),
             }
         }
         verdict(&went, &failed)

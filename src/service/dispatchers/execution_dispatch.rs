@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::job::EXECUTION_DISPATCH;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
-use crate::service::dispatchers::{EXECUTION_DISPATCH, built_in};
+use crate::service::dispatchers::built_in;
 
 /// Asks for a look; answered with how many stored runs were taken since the last answer, or why it can't be looked.
 pub(crate) type Ask = oneshot::Sender<Result<u64, String>>;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::base::chain::chain;
 use crate::base::id::NodeId;
+use crate::config::job::HEARTBEAT;
 use crate::messenger::secure::SharedKeys;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
-use crate::service::dispatchers::{HEARTBEAT, built_in};
+use crate::service::dispatchers::built_in;
 use crate::store::Store;
 use crate::store::error::Error;
 
@@ -47,7 +49,7 @@ impl Dispatcher for Heartbeat {
     async fn run_once(&self, run: &Run) -> Verdict {
         match self.beat(run).await {
             Ok(()) => Verdict::normal(None),
-            Err(error) => Verdict::error(error.to_string()),
+            Err(error) => Verdict::error(chain(&error)),
         }
     }
 }

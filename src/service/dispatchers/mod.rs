@@ -10,15 +10,6 @@ use crate::config::job::Schedule;
 use crate::protocol::state::Origin;
 use crate::service::dispatcher::Definition;
 
-/// The name of the dispatcher that says that the node lives.
-pub const HEARTBEAT: &str = "heartbeat";
-
-/// The name of the dispatcher that takes stored commands.
-pub const EXECUTION_DISPATCH: &str = "execution-dispatch";
-
-/// The name of the dispatcher that deletes what is too old.
-pub const CLEAN_UP: &str = "clean-up";
-
 /// What the built-in dispatchers have in common: they run at the start, one at a time, and tell only what is worth telling.
 fn built_in(name: &str, title: &str, description: &str, interval: Duration, timeout: Duration) -> Definition {
     Definition {

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::web::WebState;
+use crate::web::asked::{Behind, Nothing};
 use crate::web::page::{Frame, Place, show};
 use crate::web::session::SignedIn;
 use crate::web::texts::{EN, Texts};
@@ -19,7 +20,11 @@ struct AboutPage {
 }
 
 /// GET `/about`
-pub(crate) async fn about(State(web): State<WebState>, who: SignedIn) -> Response {
-    let frame = Frame::new(&web, &who, Place::About, EN.menu_about);
+pub(crate) async fn about(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Behind(Nothing {}, done): Behind<Nothing>,
+) -> Response {
+    let frame = Frame::new(&web, &who, Place::About, EN.menu_about).noting(&done);
     show(&AboutPage { t: EN, frame, version: env!("CARGO_PKG_VERSION"), database: web.database.clone() })
 }

@@ -1,13 +1,14 @@
 //! Audit: who did what, when and from where.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
 use crate::model::audit::AuditEntry;
 use crate::store::audit::AuditFilter;
 use crate::web::WebState;
+use crate::web::asked::{Behind, before};
 use crate::web::html::{Html, visible};
 use crate::web::moment::stamp;
 use crate::web::page::{Frame, Place, show};
@@ -52,14 +53,14 @@ struct Row {
 pub(crate) async fn audit(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(query): Query<AuditQuery>,
+    Behind(query, _): Behind<AuditQuery>,
 ) -> Result<Response, Problem> {
     let given = |text: &str| (!text.trim().is_empty()).then(|| text.trim().to_owned());
     let filter = AuditFilter {
         who: given(&query.who),
         action: given(&query.action),
         subject: given(&query.subject),
-        before: query.before.parse().ok(),
+        before: before(&query.before)?,
         limit: MOST + 1,
     };
     let mut entries = web.store.audit(&filter).await?;

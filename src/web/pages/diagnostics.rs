@@ -1,9 +1,10 @@
 //! Diagnostics: the health of every part with the fix beside it, and this product's own warnings and errors.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -14,10 +15,12 @@ use crate::model::log_entry::Level;
 use crate::model::node::Node;
 use crate::store::diagnostics::Diagnostic;
 use crate::web::WebState;
+use crate::web::applied::{Trouble, troubles};
+use crate::web::asked::{Behind, word};
 use crate::web::form::Acting;
 use crate::web::html::{Html, visible};
 use crate::web::moment::{ago, length};
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
 use crate::web::pages::nodes::{MISSED, keys_in_use, liveness};
 use crate::web::phrase::{Fill as _, Phrase};
@@ -41,6 +44,7 @@ pub(crate) struct DiagnosticsQuery {
 struct DiagnosticsPage {
     t: &'static Texts,
     frame: Frame,
+    troubles: Vec<Trouble>,
     parts: Vec<Part>,
     levels: Vec<(&'static str, bool)>,
     entries: Vec<Entry>,
@@ -69,16 +73,18 @@ struct Entry {
 pub(crate) async fn diagnostics(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(query): Query<DiagnosticsQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(query, done): Behind<DiagnosticsQuery>,
 ) -> Result<Response, Problem> {
-    let level = query.level.parse().unwrap_or(Level::Warn);
+    let level = word("level", &query.level)?.unwrap_or(Level::Warn);
     let entries = web.store.diagnostics(level, MOST).await?;
     let setting = Setting::find(name::MINIMUM_LOG_LEVEL).ok_or_else(Problem::not_found)?;
+    // what can't be asked for now is told by the part that fails
+    let troubles = troubles(&web).await.unwrap_or_default();
     let page = DiagnosticsPage {
         t: EN,
         frame: Frame::new(&web, &who, Place::Diagnostics, EN.menu_diagnostics).noting(&done),
-        parts: parts(&web).await?,
+        parts: parts(&web, &troubles).await?,
+        troubles,
         levels: Level::ALL.into_iter().rev().map(|known| (known.as_str(), known == level)).collect(),
         entries: entries.iter().map(entry).collect(),
         written: Book::read(&web).await?.field(setting, None, None),
@@ -113,7 +119,7 @@ fn entry(found: &Diagnostic) -> Entry {
     }
 }
 
-async fn parts(web: &WebState) -> Result<Vec<Part>, Problem> {
+async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
     let asked = Instant::now();
     let answer = web.store.ping().await;
     let database = match &answer {
@@ -151,7 +157,16 @@ async fn parts(web: &WebState) -> Result<Vec<Part>, Problem> {
         }
         (None, None) => bad(EN.part_service, EN.service_never.into(), EN.service_fix.into()),
     };
-    Ok(vec![database, service, messenger(&link), keys, work(web)])
+    Ok(vec![database, service, messenger(&link), keys, settings(troubles), work(web)])
+}
+
+fn settings(troubles: &[Trouble]) -> Part {
+    if troubles.is_empty() {
+        return good(EN.part_settings, EN.settings_in_force.into());
+    }
+    let names: BTreeSet<_> = troubles.iter().map(|trouble| trouble.name).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    bad(EN.part_settings, EN.settings_not_in_force.with("names", names.join(", ")), EN.settings_fix.into())
 }
 
 fn messenger(link: &LinkStatus) -> Part {

@@ -1,20 +1,20 @@
 //! One dispatcher: what it is, its runs and how long they took; and the actions of all pages on it.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
-use crate::base::id::ExecutionId;
 use crate::control::Asked;
 use crate::messenger::client::LinkState;
 use crate::model::execution::{Cause, Execution};
 use crate::protocol::state::{Bar, DispatcherState, Origin};
 use crate::store::executions::ExecutionFilter;
+use crate::web::asked::{Behind, InPath, Nothing, OfExecution};
 use crate::web::form::Acting;
 use crate::web::fragment::dispatcher_row;
 use crate::web::html::{Html, visible};
 use crate::web::moment::length;
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -50,8 +50,8 @@ struct DispatcherPage {
 pub(crate) async fn dispatcher(
     State(web): State<WebState>,
     who: SignedIn,
-    Path(name): Path<String>,
-    Query(done): Query<DoneQuery>,
+    InPath(name): InPath<String>,
+    Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let _watcher = web.hub.watch();
     let d = find(&web, &name)
@@ -106,7 +106,7 @@ async fn find(web: &WebState, name: &str) -> Result<Option<DispatcherState>, Pro
 /// POST `/dispatchers/{name}/{verb}`: run, pause, resume or cancel.
 pub(crate) async fn act(
     State(web): State<WebState>,
-    Path((name, verb)): Path<(String, String)>,
+    InPath((name, verb)): InPath<(String, String)>,
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
     let actor = form.actor();
@@ -135,10 +135,10 @@ pub(crate) async fn act(
 /// POST `/executions/{id}/cancel`
 pub(crate) async fn cancel(
     State(web): State<WebState>,
-    Path(id): Path<i64>,
+    OfExecution(id): OfExecution,
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
-    let run = web.control.cancel(&form.actor(), ExecutionId(id)).await?;
+    let run = web.control.cancel(&form.actor(), id).await?;
     Ok(Done::run(Code::Cancelled, run.id).answer(&form.headers, &format!("/executions/{id}")))
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -18,9 +18,9 @@ use crate::store::Store;
 use crate::store::executions::ExecutionFilter;
 use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
+use crate::web::asked::{Behind, Nothing, OfExecution};
 use crate::web::html::{Html, visible};
 use crate::web::lines::{LogRow, of_kept};
-use crate::web::notice::DoneQuery;
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -61,8 +61,8 @@ struct ExecutionPage {
 pub(crate) async fn execution(
     State(web): State<WebState>,
     who: SignedIn,
-    Path(id): Path<i64>,
-    Query(done): Query<DoneQuery>,
+    OfExecution(id): OfExecution,
+    Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let run = found(&web.store, id).await?;
     let (mark, word) = words::mark(&run);
@@ -95,9 +95,9 @@ pub(crate) async fn execution(
     Ok(show(&page))
 }
 
-async fn found(store: &Store, id: i64) -> Result<Execution, Problem> {
+async fn found(store: &Store, id: ExecutionId) -> Result<Execution, Problem> {
     let missing = || Problem::new(axum::http::StatusCode::NOT_FOUND, EN.no_such_execution.with("n", id));
-    store.execution(ExecutionId(id)).await?.ok_or_else(missing)
+    store.execution(id).await?.ok_or_else(missing)
 }
 
 /// The run's newest lines: what the database kept, and what it has not kept yet. Whether there are more.
@@ -153,7 +153,12 @@ async fn chain(store: &Store, run: &Execution) -> Result<Vec<RunRow>, Problem> {
 }
 
 /// GET `/executions/{id}/log.txt`: everything kept of the run's output, as plain text in UTC, read as fast as it is taken.
-pub(crate) async fn log(State(web): State<WebState>, _who: SignedIn, Path(id): Path<i64>) -> Result<Response, Problem> {
+pub(crate) async fn log(
+    State(web): State<WebState>,
+    _who: SignedIn,
+    OfExecution(id): OfExecution,
+    _: Behind<Nothing>,
+) -> Result<Response, Problem> {
     let run = found(&web.store, id).await?;
     let newest = KeptFilter { execution: Some(run.id), limit: 1, ..KeptFilter::default() };
     let start = web.store.kept_rows(run.node.as_ref(), &newest).await?.into_iter().next().map(|row| match row {

@@ -1,7 +1,7 @@
 //! Executions: every run, newest first, by dispatcher, outcome and phase.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use crate::base::id::ExecutionId;
 use crate::model::execution::{Outcome, Phase};
 use crate::store::executions::ExecutionFilter;
 use crate::web::WebState;
-use crate::web::notice::DoneQuery;
+use crate::web::asked::{Behind, before, word};
 use crate::web::page::{Frame, Place, show};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
@@ -47,15 +47,15 @@ struct ExecutionsPage {
 pub(crate) async fn executions(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(query): Query<RunsQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(query, done): Behind<RunsQuery>,
 ) -> Result<Response, Problem> {
-    let (outcome, phase) = (query.outcome.parse::<Outcome>().ok(), query.phase.parse::<Phase>().ok());
+    let outcome: Option<Outcome> = word("outcome", &query.outcome)?;
+    let phase: Option<Phase> = word("phase", &query.phase)?;
     let filter = ExecutionFilter {
         dispatcher: (!query.dispatcher.is_empty()).then(|| query.dispatcher.clone()),
         outcome,
         phase,
-        before: query.before.parse().ok().map(ExecutionId),
+        before: before(&query.before)?.map(ExecutionId),
         limit: MOST + 1,
     };
     let mut runs = web.store.executions(&filter).await?;

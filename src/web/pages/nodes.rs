@@ -8,6 +8,7 @@ use crate::base::clock::Timestamp;
 use crate::config::schema::name;
 use crate::model::node::Node;
 use crate::web::WebState;
+use crate::web::asked::{Behind, Nothing};
 use crate::web::html::Html;
 use crate::web::moment::{ago, stamp};
 use crate::web::page::{Frame, Place, show};
@@ -39,7 +40,11 @@ struct NodeRow {
 }
 
 /// GET `/nodes`
-pub(crate) async fn nodes(State(web): State<WebState>, who: SignedIn) -> Result<Response, Problem> {
+pub(crate) async fn nodes(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Behind(Nothing {}, done): Behind<Nothing>,
+) -> Result<Response, Problem> {
     let nodes = web.store.nodes().await?;
     let patience = web.settings.borrow().duration(name::HEARTBEAT_INTERVAL) * MISSED;
     let now = web.clock.now();
@@ -47,7 +52,7 @@ pub(crate) async fn nodes(State(web): State<WebState>, who: SignedIn) -> Result<
     let keys = keys_in_use(&nodes, now, patience);
     let page = NodesPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Nodes, EN.menu_nodes),
+        frame: Frame::new(&web, &who, Place::Nodes, EN.menu_nodes).noting(&done),
         disagree: (keys.len() > 1).then(|| EN.keys_differ.with("keys", keys.join(", "))),
         nodes: nodes
             .into_iter()

@@ -1,13 +1,14 @@
 //! One's own password.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use secrecy::ExposeSecret as _;
 
 use crate::auth::sign_in::Denied;
 use crate::web::WebState;
+use crate::web::asked::{Behind, Nothing};
 use crate::web::form::Posted;
 use crate::web::notice::{Code, Done, DoneQuery};
 use crate::web::page::{Frame, Place, show, show_as};
@@ -26,7 +27,11 @@ struct PasswordPage {
 }
 
 /// GET `/password`
-pub(crate) async fn password(State(web): State<WebState>, who: SignedIn, Query(done): Query<DoneQuery>) -> Response {
+pub(crate) async fn password(
+    State(web): State<WebState>,
+    who: SignedIn,
+    Behind(Nothing {}, done): Behind<Nothing>,
+) -> Response {
     show(&page(&web, &who, &done, None))
 }
 

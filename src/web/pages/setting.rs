@@ -1,7 +1,7 @@
 //! One setting: its field, its history with the way back, and a secret's Replace and Generate.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -10,10 +10,12 @@ use crate::config::settings::unknown_setting;
 use crate::control::Refusal;
 use crate::model::setting::SettingChange;
 use crate::web::WebState;
+use crate::web::applied::OnNode;
+use crate::web::asked::{Behind, InPath, Nothing};
 use crate::web::form::Acting;
 use crate::web::html::Html;
 use crate::web::moment::stamp;
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -33,6 +35,7 @@ struct SettingPage {
     can_generate: bool,
     can_revert: bool,
     fault: Option<Phrase>,
+    nodes: Vec<OnNode>,
     history: Vec<Past>,
 }
 
@@ -49,8 +52,8 @@ struct Past {
 pub(crate) async fn setting(
     State(web): State<WebState>,
     who: SignedIn,
-    Path(name): Path<String>,
-    Query(done): Query<DoneQuery>,
+    InPath(name): InPath<String>,
+    Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let setting = known(&name)?;
     let frame = Frame::new(&web, &who, Place::Settings, setting.name).noting(&done);
@@ -60,7 +63,7 @@ pub(crate) async fn setting(
 /// POST `/settings/{name}/generate`: a new messenger key.
 pub(crate) async fn generate(
     State(web): State<WebState>,
-    Path(asked): Path<String>,
+    InPath(asked): InPath<String>,
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
     let setting = known(&asked)?;
@@ -98,7 +101,8 @@ async fn page(
 ) -> Result<SettingPage, Problem> {
     let book = Book::read(web).await?;
     let changes = web.store.setting_history(Some(setting.name), CHANGES).await?;
-    let present = book.version(setting);
+    // one that was cleared has no row, but its last change stands
+    let present = changes.first().map_or(0, |last| last.version);
     let field = book.field(setting, None, None);
     Ok(SettingPage {
         t: EN,
@@ -106,6 +110,7 @@ async fn page(
         can_generate: setting.name == name::MESSENGER_KEY && field.locked.is_none(),
         can_revert: field.locked.is_none(),
         history: changes.into_iter().map(|change| past(setting, change, present)).collect(),
+        nodes: book.on_nodes(setting),
         field,
         fault,
     })

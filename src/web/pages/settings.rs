@@ -1,7 +1,7 @@
 //! Advanced Settings: every setting; what was changed is reviewed before it is saved.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
@@ -10,10 +10,12 @@ use crate::config::schema::{Effect, SETTINGS, Setting};
 use crate::config::settings::unknown_setting;
 use crate::control::{Change, Refusal};
 use crate::web::WebState;
+use crate::web::applied::{Trouble, troubles};
+use crate::web::asked::Behind;
 use crate::web::form::{Acting, Fields, Posted};
 use crate::web::html::Html;
 use crate::web::moment::ago;
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -23,6 +25,9 @@ use crate::web::texts::{EN, Texts};
 
 /// What stands before the name of a setting in the field that carries the version somebody saw.
 const SEEN: &str = "seen:";
+
+/// So many changes of a setting are looked through for the one somebody saw.
+const HISTORY: u32 = 100;
 
 /// The search as it stands in the page's address.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +44,7 @@ struct SettingsPage {
     frame: Frame,
     q: String,
     only_changed: bool,
+    troubles: Vec<Trouble>,
     groups: Vec<(&'static str, Vec<Field>)>,
     faults: usize,
     count: Phrase,
@@ -80,8 +86,7 @@ struct Difference {
 pub(crate) async fn settings(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(query): Query<SettingsQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(query, done): Behind<SettingsQuery>,
 ) -> Result<Response, Problem> {
     let book = Book::read(&web).await?;
     let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).noting(&done);
@@ -92,7 +97,9 @@ pub(crate) async fn settings(
         .map(|setting| book.field(setting, None, None))
         .filter(|field| !only_changed || field.changed)
         .collect();
-    Ok(show(&list(frame, query.q, only_changed, fields)))
+    let mut page = list(frame, query.q, only_changed, fields);
+    page.troubles = troubles(&web).await?;
+    Ok(show(&page))
 }
 
 fn list(frame: Frame, q: String, only_changed: bool, fields: Vec<Field>) -> SettingsPage {
@@ -105,7 +112,7 @@ fn list(frame: Frame, q: String, only_changed: bool, fields: Vec<Field>) -> Sett
             _ => groups.push((field.group, vec![field])),
         }
     }
-    SettingsPage { t: EN, frame, q, only_changed, groups, faults, count }
+    SettingsPage { t: EN, frame, q, only_changed, troubles: Vec::new(), groups, faults, count }
 }
 
 /// POST `/settings`: `step` is `review` (shows the changes), `edit` (back to the form with what was typed) or `save`.
@@ -127,7 +134,13 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
                 faults.push((setting.name.to_owned(), EN.secret_empty.to_owned()));
             }
             Ok(value) if value == saved => {}
-            Ok(value) => changes.push(difference(&book, setting, &value, &form.fields)),
+            Ok(value) => {
+                let change = difference(&web, &book, setting, &value, &form.fields).await?;
+                // a field somebody left alone does not undo what somebody else changed meanwhile
+                if change.seen == change.version || value != seen_value(&web, &change).await? {
+                    changes.push(change);
+                }
+            }
         }
     }
     if !faults.is_empty() {
@@ -139,7 +152,26 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
     if changes.iter().any(|change| change.rival.is_some()) {
         return Ok(conflict(&web, &form, changes));
     }
-    if step == "save" { save(&web, &form, changes).await } else { Ok(review(&web, &form, changes)) }
+    if step == "save" {
+        return save(&web, &form, changes).await;
+    }
+    // what the door would refuse is told before the review, beside its field
+    match web.control.check_settings(wanted(&form, &changes)).await {
+        Ok(()) => Ok(review(&web, &form, changes)),
+        Err(Refusal::Invalid(faults)) => Ok(edited(&web, &form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// What is to be saved.
+fn wanted(form: &Posted, changes: &[Difference]) -> Vec<Change> {
+    let change = |change: &Difference| {
+        let name = change.setting.name;
+        // a secret goes straight from the form to the door
+        let value = if change.setting.secret { form.fields.get(name).trim().to_owned() } else { change.value.clone() };
+        Change { name: name.to_owned(), value: (!value.is_empty()).then_some(value), seen: Some(change.seen) }
+    };
+    changes.iter().map(change).collect()
 }
 
 /// The settings named in a form, with what was typed.
@@ -157,7 +189,20 @@ fn typed(fields: &Fields) -> Result<Vec<(&'static Setting, &str)>, Problem> {
     Ok(asked)
 }
 
-fn difference(book: &Book, setting: &'static Setting, value: &str, fields: &Fields) -> Difference {
+/// The value the form showed, by the version it carries; empty for the default.
+async fn seen_value(web: &WebState, change: &Difference) -> Result<String, Problem> {
+    let history = web.store.setting_history(Some(change.setting.name), HISTORY).await?;
+    let seen = history.into_iter().find(|past| past.version == change.seen);
+    Ok(seen.and_then(|past| past.value).unwrap_or_default())
+}
+
+async fn difference(
+    web: &WebState,
+    book: &Book,
+    setting: &'static Setting,
+    value: &str,
+    fields: &Fields,
+) -> Result<Difference, Problem> {
     let version = book.version(setting);
     let seen = fields.number(&format!("{SEEN}{}", setting.name)).unwrap_or(version);
     let shown = |value: &str| match value {
@@ -166,19 +211,25 @@ fn difference(book: &Book, setting: &'static Setting, value: &str, fields: &Fiel
         "" => EN.value_default.with("value", setting.default).plain(),
         value => value.to_owned(),
     };
-    Difference {
+    let rival = match book.stored(setting) {
+        _ if seen == version => None,
+        Some(stored) => Some((stored.changed_by.clone(), ago(stored.changed_at))),
+        // it went back to its default meanwhile
+        None => {
+            let last = web.store.setting_history(Some(setting.name), 1).await?.into_iter().next();
+            last.map(|last| (last.changed_by, ago(last.changed_at)))
+        }
+    };
+    Ok(Difference {
         from: shown(book.saved(setting)),
         to: shown(value),
         value: if setting.secret { String::new() } else { value.to_owned() },
         seen,
         version,
         live: setting.effect == Effect::Live,
-        rival: book
-            .stored(setting)
-            .filter(|_| seen != version)
-            .map(|stored| (stored.changed_by.clone(), ago(stored.changed_at))),
+        rival,
         setting,
-    }
+    })
 }
 
 fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {
@@ -198,17 +249,7 @@ fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Resp
 }
 
 async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result<Response, Problem> {
-    let wanted = changes
-        .iter()
-        .map(|change| {
-            let name = change.setting.name;
-            // a secret goes straight from the form to the door
-            let value =
-                if change.setting.secret { form.fields.get(name).trim().to_owned() } else { change.value.clone() };
-            Change { name: name.to_owned(), value: (!value.is_empty()).then_some(value), seen: Some(change.seen) }
-        })
-        .collect();
-    match web.control.save_settings(&form.actor(), wanted).await {
+    match web.control.save_settings(&form.actor(), wanted(form, &changes)).await {
         Ok(saved) => {
             let target = crate::web::notice::back(&form.headers)
                 .filter(|page| !page.starts_with("/settings"))
@@ -226,10 +267,10 @@ async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result
         }
         Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
             let book = Book::read(web).await?;
-            let again = changes
-                .into_iter()
-                .map(|change| difference(&book, change.setting, &change.value, &form.fields))
-                .collect();
+            let mut again = Vec::with_capacity(changes.len());
+            for change in changes {
+                again.push(difference(web, &book, change.setting, &change.value, &form.fields).await?);
+            }
             Ok(conflict(web, form, again))
         }
         Err(refusal) => Err(refusal.into()),

@@ -1,7 +1,7 @@
 //! Set-up: the one-time link that makes the first administrator.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum_extra::extract::CookieJar;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::auth::sign_in::Denied;
 use crate::web::WebState;
+use crate::web::asked::Behind;
 use crate::web::form::Visiting;
 use crate::web::page::{Frame, Place, show_as};
 use crate::web::pages::sign_in::visitor;
@@ -40,7 +41,7 @@ pub(crate) async fn setup(
     State(web): State<WebState>,
     headers: HeaderMap,
     uri: Uri,
-    Query(query): Query<LinkQuery>,
+    Behind(query, _): Behind<LinkQuery>,
 ) -> Result<Response, Problem> {
     if web.store.has_administrator().await? || query.link.is_empty() {
         return Err(Denied::Link.into());

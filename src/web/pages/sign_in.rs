@@ -1,7 +1,7 @@
 //! Signing in and out.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum_extra::extract::CookieJar;
@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::auth::sign_in::Denied;
 use crate::base::id::random_bytes;
+use crate::web::asked::Behind;
 use crate::web::form::{Posted, Visiting};
-use crate::web::notice::DoneQuery;
 use crate::web::page::{Frame, Place, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::{Problem, status_of};
@@ -43,8 +43,7 @@ pub(crate) async fn sign_in(
     State(web): State<WebState>,
     headers: HeaderMap,
     uri: Uri,
-    Query(query): Query<NextQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(query, done): Behind<NextQuery>,
 ) -> Result<Response, Problem> {
     let next = local_path(&query.next).to_owned();
     if let Some((session, _)) = session::find(&web, &headers).await?

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 
 use crate::live::hub::Picture;
@@ -13,11 +13,12 @@ use crate::model::log_entry::Level;
 use crate::protocol::state::{DispatcherState, NodeFacts};
 use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
+use crate::web::applied::{Trouble, troubles};
+use crate::web::asked::Behind;
 use crate::web::fragment::{dispatcher_row, link_pill};
 use crate::web::html::Html;
 use crate::web::lines::{LogQuery, LogRow, end_of, of_hub, of_kept};
 use crate::web::moment::{since, stamp};
-use crate::web::notice::DoneQuery;
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -40,6 +41,7 @@ struct StatusPage {
     frame: Frame,
     link: Html,
     stale: Option<Phrase>,
+    troubles: Vec<Trouble>,
     node: Option<Strip>,
     database: String,
     dispatchers: Vec<Html>,
@@ -64,8 +66,7 @@ struct Strip {
 pub(crate) async fn status(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(log): Query<LogQuery>,
-    Query(done): Query<DoneQuery>,
+    Behind(log, done): Behind<LogQuery>,
 ) -> Result<Response, Problem> {
     // held until the page is made: the service node sends while somebody watches
     let _watcher = web.hub.watch();
@@ -116,6 +117,8 @@ pub(crate) async fn status(
         t: EN,
         link: Html::rendered(link_pill(&picture.link)),
         stale: (!live).then(|| stale(&picture)),
+        // a database that can't say is told of where it is looked after; the page goes on with what was heard
+        troubles: troubles(&web).await.unwrap_or_default(),
         node: picture.state.as_ref().map(|state| Strip {
             up_since: stamp(state.node.started_at),
             up: since(state.node.started_at),

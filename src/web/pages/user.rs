@@ -1,16 +1,17 @@
 //! One user: its roles, password and token, and the way to delete it.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
 use crate::model::user::User;
 use crate::web::WebState;
+use crate::web::asked::{Behind, InPath, Nothing};
 use crate::web::form::Acting;
 use crate::web::html::Html;
 use crate::web::moment::{ago, stamp};
-use crate::web::notice::{Code, Done, DoneQuery};
+use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
 use crate::web::pages::users::{RoleChoice, chosen, roles, show_token};
 use crate::web::phrase::Fill as _;
@@ -34,8 +35,8 @@ struct UserPage {
 pub(crate) async fn user(
     State(web): State<WebState>,
     who: SignedIn,
-    Path(name): Path<String>,
-    Query(done): Query<DoneQuery>,
+    InPath(name): InPath<String>,
+    Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let user = found(&web, &name).await?;
     let page = UserPage {
@@ -58,7 +59,7 @@ async fn found(web: &WebState, name: &str) -> Result<User, Problem> {
 /// POST `/users/{name}/{verb}`: roles, password, token, no-token or delete.
 pub(crate) async fn act(
     State(web): State<WebState>,
-    Path((name, verb)): Path<(String, String)>,
+    InPath((name, verb)): InPath<(String, String)>,
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
     let here = format!("/users/{}", found(&web, &name).await?.name);

@@ -1,7 +1,7 @@
 //! Users: who may come in, and making new ones.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use secrecy::SecretString;
@@ -10,10 +10,10 @@ use crate::control::Refusal;
 use crate::control::users::{CreatedUser, WantedUser};
 use crate::model::user::{ServiceRole, User};
 use crate::web::WebState;
+use crate::web::asked::{Behind, Nothing};
 use crate::web::form::{Acting, Posted};
 use crate::web::html::Html;
 use crate::web::moment::{ago, stamp};
-use crate::web::notice::DoneQuery;
 use crate::web::page::{Frame, Place, show, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -99,7 +99,7 @@ pub(crate) fn show_token(web: &WebState, form: &Posted, name: &str, token: Secre
 pub(crate) async fn users(
     State(web): State<WebState>,
     who: SignedIn,
-    Query(done): Query<DoneQuery>,
+    Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let frame = Frame::new(&web, &who, Place::Users, EN.menu_users).noting(&done);
     let page = list(&web, frame, &who, Typed::default(), &[ServiceRole::AdminViewer], None).await?;

@@ -11,7 +11,7 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -23,6 +23,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::web::viewer::admission::Refused;
 
 /// The longest message or frame of a page, in bytes.
 const LONGEST_HEARD: usize = 64 << 10;
@@ -42,7 +44,7 @@ const PORTION: usize = 48 << 10;
 /// The longest header of a frame, in bytes.
 const LONGEST_HEADER: usize = 14;
 
-/// A request that asks for a WebSocket. As an extractor: 400, 405 or 426 if it does not.
+/// A request that asks for a WebSocket. As an extractor: 400 if it does not.
 pub(crate) struct Handshake {
     upgrade: OnUpgrade,
     key: HeaderValue,
@@ -54,16 +56,15 @@ pub(crate) struct Channel {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Handshake {
-    type Rejection = Response;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> std::result::Result<Self, Response> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> std::result::Result<Self, Refused> {
         let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
         let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).cloned();
         // looks at everything a handshake must have
         match (WebSocketUpgrade::from_request_parts(parts, state).await, upgrade, key) {
             (Ok(_), Some(upgrade), Some(key)) => Ok(Self { upgrade, key }),
-            (Err(refused), ..) => Err(refused.into_response()),
-            _ => Err(StatusCode::UPGRADE_REQUIRED.into_response()),
+            _ => Err(Refused::bad_request("this address is a WebSocket's, and nothing else")),
         }
     }
 }

@@ -17,7 +17,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use crate::web::WebState;
-use crate::web::viewer::admission::Admitted;
+use crate::web::viewer::admission::{Admitted, Refused};
 use crate::web::viewer::channel::Handshake;
 use crate::web::viewer::painted::Painted;
 use crate::web::viewer::seats::Seats;
@@ -45,10 +45,11 @@ pub(crate) async fn live(
     State(state): State<WebState>,
     headers: HeaderMap,
     admitted: Result<Admitted, Response>,
-    handshake: Handshake,
+    handshake: Result<Handshake, Refused>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
     admitted.check_origin(&headers).map_err(IntoResponse::into_response)?;
+    let handshake = handshake.map_err(IntoResponse::into_response)?;
     let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let answer = handshake.answer();
     let shutdown = state.shutdown.clone();

@@ -31,6 +31,8 @@ pub(crate) struct Start {
     listen: String,
     role: Option<&'static str>,
     variables: Vec<(String, String)>,
+    /// Shell, run in a mount namespace of its own before the program takes its place.
+    mounts: Option<String>,
 }
 
 impl Start {
@@ -41,6 +43,7 @@ impl Start {
             listen: "127.0.0.1:0".to_owned(),
             role: None,
             variables: Vec::new(),
+            mounts: None,
         }
     }
 
@@ -74,9 +77,24 @@ impl Start {
         self.variable(&variable, value)
     }
 
+    /// With these mounts, which nobody else sees: a line of shell. Needs [`can_mount`].
+    pub(crate) fn mounts(mut self, line: impl Into<String>) -> Self {
+        self.mounts = Some(line.into());
+        self
+    }
+
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let mut command = bare_command();
+        if let Some(line) = &self.mounts {
+            let program = command.get_program().to_owned();
+            let kept_away: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+            command = unshare();
+            command.args(["sh", "-c", &format!("{line} && exec \"$@\""), "sh"]).arg(program);
+            for name in kept_away {
+                command.env_remove(name);
+            }
+        }
         command.arg("--data").arg(&self.data).arg("--listen").arg(&self.listen);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
@@ -221,6 +239,11 @@ impl Node {
         self.spawn_again();
     }
 
+    /// A path as this process sees it, from outside its namespace.
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.pid())).join(path.strip_prefix("/").unwrap())
+    }
+
     /// Memory it holds, in bytes.
     pub(crate) fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -239,6 +262,26 @@ impl Drop for Node {
             eprintln!("--- a node's output:\n{}\n--- its log:\n{}\n---", last(&self.stdout), last(&self.stderr));
         }
     }
+}
+
+/// What runs a command in a mount namespace of its own; without root's rights, as root of a user namespace.
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "--propagation", "private", "--"]);
+    command
+}
+
+/// Whether mounts of one's own can be had here. Where they can't, a test that needs them says that it is left out.
+pub(crate) fn can_mount() -> bool {
+    let tried = unshare().args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null()).status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("left out: this needs a mount namespace of its own, which can't be had here (unshare --mount)");
+    }
+    can
 }
 
 /// Whether a process is there and not just waiting to be forgotten.

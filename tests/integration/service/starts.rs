@@ -6,10 +6,10 @@ use std::time::Duration;
 use switchboard::base::clock::{Clock as _, ManualClock, Timestamp};
 use switchboard::base::shutdown::Shutdown;
 use switchboard::config::job::Schedule;
+use switchboard::config::job::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
 use switchboard::config::settings::{Fixed, Settings, Source};
 use switchboard::model::execution::{Cause, Outcome};
 use switchboard::service::dispatcher::Verdict;
-use switchboard::service::dispatchers::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
 use switchboard::store::executions::NewExecution;
 use tempfile::tempdir;
 

@@ -41,7 +41,7 @@ async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
     assert_eq!(STANDARD.decode(key.trim()).unwrap().len(), 32);
     assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
     assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(2)));
-    assert_eq!(store.schema_version().await.unwrap(), 1);
+    assert_eq!(store.schema_version().await.unwrap(), 2);
     store.ping().await.unwrap();
     assert!(store.database_bytes() > 4096);
 }
@@ -53,7 +53,7 @@ async fn the_database_is_set_up_to_keep_what_is_committed() {
     let mut raw = data.raw().await;
     let journal: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut raw).await.unwrap();
     assert_eq!(journal, "wal");
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 1);
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -68,7 +68,7 @@ async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key() {
         assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "one key");
     }
     let mut raw = data.raw().await;
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 1);
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 2);
     assert_eq!(number(&mut raw, "select count(*) from encryption_check").await, 1);
     let drafts = std::fs::read_dir(data.path())
         .unwrap()
@@ -150,7 +150,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_left_alone() {
     assert!(matches!(store.ping().await, Err(Error::Conflict(text)) if text.contains("schema version 7")));
     store.close().await;
     let text = data.refusal().await;
-    for word in ["schema version 7", "switchboard 0.9.0", "up to 1", "backup"] {
+    for word in ["schema version 7", "switchboard 0.9.0", "up to 2", "backup"] {
         assert!(text.contains(word), "{word} is not in: {text}");
     }
     change(&mut raw, "delete from schema_migrations where version = 7").await;
