@@ -257,6 +257,7 @@ mod tests {
             origin: Origin::Job,
             schedule: String::new(),
             activity: Activity::Idle,
+            paused: None,
             next_at: None,
             running: vec![],
             limit: 1,

@@ -169,14 +169,12 @@ impl Hub {
         let (mut current, mut versions) = (self.shared.current.subscribe(), self.versions());
         let present = async {
             loop {
-                let (state, attempts) = {
-                    let mirror = self.mirror();
-                    (mirror.link().state, mirror.link().attempts)
-                };
-                match state {
+                let link = self.link();
+                let trying = link.next_attempt_at.is_none();
+                match link.state {
                     LinkState::Live => return current.wait_for(|current| *current).await.is_ok(),
-                    // the first attempt since the start is being made: what comes of it is soon known
-                    LinkState::Connecting if attempts == 0 && versions.changed().await.is_ok() => {}
+                    // the first attempt is being made: what comes of it is soon known
+                    LinkState::Connecting if trying && versions.changed().await.is_ok() => {}
                     LinkState::Connecting | LinkState::Down => return false,
                 }
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::id::Epoch;
-use crate::messenger::client::LinkStatus;
+use crate::messenger::client::{LinkState, LinkStatus};
 use crate::protocol::event::Event;
 use crate::protocol::state::{Activity, Applied, DispatcherState, NodeFacts, NodeState};
 
@@ -108,6 +108,10 @@ impl Mirror {
             return false;
         }
         self.version += 1;
+        if (link.state == LinkState::Live) != (self.link.1.state == LinkState::Live) {
+            // a row says whether what it foretells can come true
+            self.rows.values_mut().for_each(|(of, _)| *of = self.version);
+        }
         self.link = (self.version, link);
         true
     }
@@ -232,9 +236,9 @@ impl Mirror {
             match &row.activity {
                 Activity::Failing { .. } => summary.failing += 1,
                 Activity::Overdue { .. } => summary.overdue += 1,
-                Activity::Paused { .. } => summary.paused += 1,
                 _ => {}
             }
+            summary.paused += u32::from(row.pause().is_some());
         }
         self.summary = summary;
     }
@@ -245,7 +249,6 @@ pub(crate) mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::base::id::NodeId;
-    use crate::messenger::client::LinkState;
     use crate::protocol::event::Change;
     use crate::protocol::state::Origin;
 
@@ -280,6 +283,7 @@ pub(crate) mod tests {
             origin: Origin::Job,
             schedule: "every 5 m".into(),
             activity: Activity::Idle,
+            paused: None,
             next_at: None,
             running: Vec::new(),
             limit: 1,
@@ -373,6 +377,19 @@ pub(crate) mod tests {
         assert_eq!(mirror.apply(Epoch::from_u64(1), &[queued(1, "a", 7), queued(3, "a", 9)]), Applied::Missing);
         assert_eq!(mirror.state().unwrap().dispatchers["a"].queued, 7, "what did fit counts");
         assert_eq!(mirror.apply(Epoch::from_u64(1), &[queued(1, "a", 8)]), Applied::Known);
+    }
+
+    #[test]
+    fn rows_are_told_anew_when_the_service_goes_away_and_when_it_is_back() {
+        let mut mirror = mirror(&["a", "b"]);
+        let seen = mirror.version();
+        mirror.set_link(link(LinkState::Connecting));
+        assert_eq!(names(&mirror.since(seen)), ["a", "b"]);
+        let seen = mirror.version();
+        mirror.set_link(link(LinkState::Down));
+        assert_eq!(names(&mirror.since(seen)), [""; 0], "away is away");
+        mirror.set_link(link(LinkState::Live));
+        assert_eq!(names(&mirror.since(seen)), ["a", "b"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::id::Epoch;
 use crate::config::schema::name;
 use crate::model::execution::Execution;
 use crate::protocol::event::{Change, Event};
-use crate::protocol::state::{Activity, DispatcherState, NodeFacts, NodeState, Origin};
+use crate::protocol::state::{Activity, DispatcherState, NodeFacts, NodeState, Origin, Pause};
 use crate::service::dispatcher::{Definition, Dispatcher};
 use crate::service::dispatchers::{EXECUTION_DISPATCH, HEARTBEAT};
 use crate::service::schedule::{Timetable, in_words};
@@ -90,6 +90,7 @@ pub(crate) fn state(
         origin: definition.origin,
         schedule: in_words(&definition.schedule),
         activity,
+        paused: paused.filter(|_| definition.disabled_by.is_none()).cloned().map(Pause::from),
         next_at,
         running: Vec::new(),
         limit: definition.limit.max(1),

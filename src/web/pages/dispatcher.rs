@@ -54,7 +54,7 @@ pub(crate) async fn dispatcher(
     Query(done): Query<DoneQuery>,
 ) -> Result<Response, Problem> {
     let _watcher = web.hub.watch();
-    let d = find(&web, &name)
+    let (d, live) = find(&web, &name)
         .await?
         .ok_or_else(|| Problem::new(axum::http::StatusCode::NOT_FOUND, EN.no_such_dispatcher.with("name", &name)))?;
     let filter = ExecutionFilter {
@@ -70,7 +70,7 @@ pub(crate) async fn dispatcher(
         t: EN,
         title: visible(&d.title),
         description: visible(&d.description),
-        row: Html::rendered(dispatcher_row(&d)),
+        row: Html::rendered(dispatcher_row(&d, live)),
         origin: match d.origin {
             Origin::BuiltIn => EN.origin_built_in,
             Origin::Job => EN.origin_job,
@@ -91,16 +91,17 @@ fn bar(run: &Execution) -> Option<Bar> {
     Some(Bar { execution: run.id, started_at: run.started_at?, finished_at: run.finished_at?, outcome: run.outcome? })
 }
 
-async fn find(web: &WebState, name: &str) -> Result<Option<DispatcherState>, Problem> {
+/// The dispatcher, and whether the service node says so itself.
+async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
     web.hub.current(PATIENCE).await;
     let picture = web.hub.picture();
     if picture.link.state == LinkState::Live
         && let Some(state) = &picture.state
     {
-        return Ok(state.dispatchers.get(name).cloned());
+        return Ok(state.dispatchers.get(name).cloned().map(|dispatcher| (dispatcher, true)));
     }
     let stored = crate::live::stored::dispatchers(&web.store).await?;
-    Ok(stored.into_iter().find(|dispatcher| dispatcher.name == name))
+    Ok(stored.into_iter().find(|dispatcher| dispatcher.name == name).map(|dispatcher| (dispatcher, false)))
 }
 
 /// POST `/dispatchers/{name}/{verb}`: run, pause, resume or cancel.

@@ -125,7 +125,7 @@ pub(crate) async fn status(
         summary: summary(&dispatchers),
         sources: sources(&log, &dispatchers, &rows),
         levels: Level::ALL.into_iter().map(|level| (level.as_str(), level == log.level())).collect(),
-        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher))).collect(),
+        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher, live))).collect(),
         since: end_of(&rows).map(|cursor| cursor.to_string()).unwrap_or_default(),
         hidden: (hidden > 0).then(|| EN.lines_hidden.count(hidden)),
         narrow: log.is_narrow() || !log.level.is_empty(),

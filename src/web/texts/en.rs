@@ -22,6 +22,7 @@ texts! {
     // the link to the service node
     link_live: "Live", link_connecting: "Connecting", link_down: "Can't reach the service",
     link_at: "at", link_attempts: "{n} attempt|{n} attempts", link_next: "next attempt {when}",
+    link_trying: "trying now",
     link_no_cause: "no answer from the service node yet", reconnect: "Reconnect",
     link_warning: "The service can't be reached: {cause}. Everything still works; what you ask for starts within {poll}.",
     stale: "The service node is not heard since {since}: {cause}. This is what the database knows; it may be old.",
@@ -43,6 +44,9 @@ texts! {
     reason_running: "{n} of {limit}", reason_paused: "by {who} {when}",
     reason_failing: "failed once; no further attempt is planned|failed {n} times in a row; no further attempt is planned",
     reason_failing_next: "failed once; next attempt {when}|failed {n} times in a row; next attempt {when}",
+    reason_away: "{due}; the service is away",
+    reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
+    paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_disabled: "by {by}",
     running_for: "running for", progress_of: "Progress of run", steps: "{done} of {total}",
     steps_of: "{done} of {total} · {text}", done_about: "done about {when}", usually: "usually {duration}",

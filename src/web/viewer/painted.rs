@@ -94,7 +94,7 @@ impl Painted {
             let known =
                 self.lock().rows.get(&dispatcher.name).filter(|(of, _)| of == version).map(|(_, row)| row.clone());
             rows.push(known.unwrap_or_else(|| {
-                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher));
+                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher, changed.live));
                 self.lock().rows.insert(dispatcher.name.clone(), (*version, Arc::clone(&row)));
                 row
             }));
