@@ -143,7 +143,7 @@ fn item(dispatcher: &DispatcherState, away: Option<Timestamp>) -> Dispatcher {
             execution: bar.execution,
             started_at: bar.started_at,
             finished_at: bar.finished_at,
-            duration_ms: millis(bar.duration()),
+            duration_ms: bar.duration().map(millis),
             outcome: bar.outcome,
         }),
         median_ms: dispatcher.median_duration().map(millis),
@@ -306,8 +306,16 @@ mod tests {
         let text = serde_json::to_string(&item).unwrap();
         let back: Dispatcher = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
-        assert_eq!(back.last.unwrap().duration_ms, 1_000);
+        assert_eq!(back.last.unwrap().duration_ms, Some(1_000));
         assert_eq!(back.running[0].progress.as_ref().unwrap().percent(), 30);
+    }
+
+    #[test]
+    fn nobody_knows_how_long_an_abandoned_run_took() {
+        let mut state = dispatcher(Activity::Idle);
+        state.recent[0].outcome = Outcome::Abandoned;
+        let item = item(&state, None);
+        assert_eq!((item.last.unwrap().duration_ms, item.median_ms), (None, None));
     }
 
     #[test]

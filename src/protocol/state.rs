@@ -185,17 +185,17 @@ pub struct Bar {
     pub execution: ExecutionId,
     /// When it began.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     pub finished_at: Timestamp,
     /// How it ended.
     pub outcome: Outcome,
 }
 
 impl Bar {
-    /// How long it took.
+    /// How long it took; none if nobody knows when it ended.
     #[must_use]
-    pub fn duration(&self) -> std::time::Duration {
-        self.finished_at.since(self.started_at)
+    pub fn duration(&self) -> Option<std::time::Duration> {
+        (self.outcome != Outcome::Abandoned).then(|| self.finished_at.since(self.started_at))
     }
 }
 
@@ -246,7 +246,7 @@ impl DispatcherState {
             .recent
             .iter()
             .filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning))
-            .map(Bar::duration)
+            .filter_map(Bar::duration)
             .collect();
         durations.sort_unstable();
         durations.get(durations.len() / 2).copied()

@@ -159,7 +159,7 @@ impl<'a> Row<'a> {
                 outcome: bar.outcome.as_str(),
                 word: words::outcome(bar.outcome),
                 when: ago(bar.finished_at),
-                took: length(bar.duration()),
+                took: bar.duration().map_or_else(|| EN.duration_unknown.to_owned(), length),
                 compared: median
                     .filter(|_| d.recent.len() > 1)
                     .map(|median| EN.usually.with("duration", length(median))),

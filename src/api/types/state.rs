@@ -177,11 +177,11 @@ pub struct LastRun {
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     #[schema(value_type = String, format = DateTime)]
     pub finished_at: Timestamp,
-    /// How long it took, in milliseconds.
-    pub duration_ms: u64,
+    /// How long it took, in milliseconds; none if nobody knows (abandoned).
+    pub duration_ms: Option<u64>,
     /// `normal`, `warning`, `error`, `cancelled` or `abandoned`.
     #[schema(value_type = String)]
     pub outcome: Outcome,

@@ -91,6 +91,7 @@ texts! {
     fact_node: "On node", fact_asked_by: "Asked by", fact_cancelled_by: "Cancelled by", fact_retry_of: "Retry of",
     chain: "Attempts", output: "Output", follow_output: "Follow it in the log",
     output_none: "This run has left no output, or it has been deleted since (Retention.LogAge, Retention.LogSize).",
+    ended_not_before: "not known; not before {when}", unknown: "unknown", duration_unknown: "duration unknown",
     output_none_yet: "No output yet.", output_cut: "The newest {n} lines; all are in the download.",
 
     // advanced settings
