@@ -84,8 +84,16 @@ pub struct Changed {
     pub withdrawn: Vec<String>,
     /// Whether the reader must forget what it had: this is everything.
     pub whole: bool,
-    /// How all dispatchers are, counted.
+    /// How the dispatchers are, counted.
     pub summary: Summary,
+}
+
+impl Changed {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        let Self { link, node, dispatchers, withdrawn, whole, .. } = self;
+        !whole && link.is_none() && node.is_none() && dispatchers.is_empty() && withdrawn.is_empty()
+    }
 }
 
 /// Lines read from the ring.
@@ -210,10 +218,19 @@ impl Hub {
         self.shared.versions.subscribe()
     }
 
-    /// What changed since `version`; everything for 0 or one too old.
-    pub fn changed_since(&self, version: u64) -> Changed {
+    /// Which service node is heard, or was heard last.
+    pub fn node(&self) -> Option<NodeFacts> {
+        self.mirror().node().cloned()
+    }
+
+    /// What changed since `version`, of one dispatcher alone if there is one; everything for 0 or one too old.
+    pub fn changed_since(&self, version: u64, only: Option<&str>) -> Changed {
         let mirror = self.mirror();
-        let difference = mirror.since(version);
+        let mut difference = mirror.since(version);
+        if let Some(only) = only {
+            difference.rows.retain(|(_, row)| row.name == only);
+            difference.withdrawn.retain(|name| name == only);
+        }
         Changed {
             version: difference.version,
             live: mirror.link().state == LinkState::Live,
@@ -222,7 +239,7 @@ impl Hub {
             dispatchers: difference.rows,
             withdrawn: difference.withdrawn,
             whole: difference.whole,
-            summary: mirror.summary(),
+            summary: only.map_or_else(|| mirror.summary(), |name| mirror.summary_of(name)),
         }
     }
 

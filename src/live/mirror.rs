@@ -28,6 +28,19 @@ pub struct Summary {
     pub paused: u32,
 }
 
+impl Summary {
+    fn count(&mut self, row: &DispatcherState) {
+        self.total += 1;
+        self.running += u32::from(!row.running.is_empty());
+        match &row.activity {
+            Activity::Failing { .. } => self.failing += 1,
+            Activity::Overdue { .. } => self.overdue += 1,
+            _ => {}
+        }
+        self.paused += u32::from(row.pause().is_some());
+    }
+}
+
 /// What the mirror says to a reader that has seen `version`.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
@@ -81,6 +94,19 @@ impl Mirror {
 
     pub(crate) fn summary(&self) -> Summary {
         self.summary
+    }
+
+    /// The same of one dispatcher alone.
+    pub(crate) fn summary_of(&self, name: &str) -> Summary {
+        let mut summary = Summary::default();
+        if let Some((_, row)) = self.rows.get(name) {
+            summary.count(row);
+        }
+        summary
+    }
+
+    pub(crate) fn node(&self) -> Option<&NodeFacts> {
+        self.node.1.as_ref()
     }
 
     /// The life and the number of the last event, as far as anything is known.
@@ -231,14 +257,7 @@ impl Mirror {
     fn count(&mut self) {
         let mut summary = Summary::default();
         for (_, row) in self.rows.values() {
-            summary.total += 1;
-            summary.running += u32::from(!row.running.is_empty());
-            match &row.activity {
-                Activity::Failing { .. } => summary.failing += 1,
-                Activity::Overdue { .. } => summary.overdue += 1,
-                _ => {}
-            }
-            summary.paused += u32::from(row.pause().is_some());
+            summary.count(row);
         }
         self.summary = summary;
     }

@@ -229,6 +229,15 @@ impl NodeState {
     }
 }
 
+/// How long those of these runs took that ended normally, in the middle; none if there is none.
+#[must_use]
+pub fn median_duration(runs: &[Bar]) -> Option<std::time::Duration> {
+    let normal = runs.iter().filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning));
+    let mut durations: Vec<_> = normal.filter_map(Bar::duration).collect();
+    durations.sort_unstable();
+    durations.get(durations.len() / 2).copied()
+}
+
 impl DispatcherState {
     /// Who holds it back, and since when. A neighbour of an older version tells it only as the activity.
     #[must_use]
@@ -242,14 +251,7 @@ impl DispatcherState {
     /// How long its runs that ended normally took, in the middle; none if there is none.
     #[must_use]
     pub fn median_duration(&self) -> Option<std::time::Duration> {
-        let mut durations: Vec<_> = self
-            .recent
-            .iter()
-            .filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning))
-            .filter_map(Bar::duration)
-            .collect();
-        durations.sort_unstable();
-        durations.get(durations.len() / 2).copied()
+        median_duration(&self.recent)
     }
 
     /// The last run that ended.

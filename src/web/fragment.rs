@@ -7,7 +7,7 @@ use askama::Template;
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
-use crate::protocol::state::{Activity, DispatcherState, Run};
+use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
 use crate::web::html::{Html, visible};
 use crate::web::moment::{ago, length, since, stamp};
 use crate::web::phrase::{Fill as _, Phrase};
@@ -63,6 +63,37 @@ pub fn link_pill(link: &LinkStatus) -> String {
         tracing::error!("the link's pill could not be rendered: {error}");
         "<div id=\"link\" class=\"pill\"></div>".to_owned()
     })
+}
+
+/// What stands above a page while the service node can't be reached.
+pub(crate) fn stale(link: &LinkStatus) -> Phrase {
+    let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
+    EN.stale.with("cause", cause).markup("since", stamp(link.since))
+}
+
+/// Which service node is heard, and how long it has been up; while it can't be reached, since when: `<dl id="node" …>`.
+pub(crate) fn node_strip(node: Option<&NodeFacts>, link: &LinkStatus) -> String {
+    let strip = Strip {
+        t: EN,
+        node,
+        away: (link.state != LinkState::Live).then(|| stamp(link.since)),
+        up: node.map(|node| since(node.started_at)).unwrap_or_default(),
+        up_since: node.map(|node| stamp(node.started_at)).unwrap_or_default(),
+    };
+    strip.render().unwrap_or_else(|error| {
+        tracing::error!("the node's strip could not be rendered: {error}");
+        "<dl id=\"node\" class=\"strip\"></dl>".to_owned()
+    })
+}
+
+#[derive(Template)]
+#[template(path = "live/node_strip.html")]
+struct Strip<'a> {
+    t: &'static Texts,
+    node: Option<&'a NodeFacts>,
+    away: Option<Html>,
+    up: Html,
+    up_since: Html,
 }
 
 #[derive(Template)]

@@ -6,6 +6,7 @@ mod csrf;
 mod form;
 pub mod fragment;
 mod headers;
+mod history;
 mod html;
 mod lines;
 pub mod logs_txt;

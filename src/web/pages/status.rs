@@ -7,16 +7,14 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::response::Response;
 
-use crate::live::hub::Picture;
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;
-use crate::protocol::state::{DispatcherState, NodeFacts};
+use crate::protocol::state::DispatcherState;
 use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
-use crate::web::fragment::{dispatcher_row, link_pill};
+use crate::web::fragment::{dispatcher_row, link_pill, node_strip, stale};
 use crate::web::html::Html;
 use crate::web::lines::{LogQuery, LogRow, end_of, of_hub, of_kept};
-use crate::web::moment::{since, stamp};
 use crate::web::notice::DoneQuery;
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
@@ -40,7 +38,7 @@ struct StatusPage {
     frame: Frame,
     link: Html,
     stale: Option<Phrase>,
-    node: Option<Strip>,
+    node: Html,
     database: String,
     dispatchers: Vec<Html>,
     summary: Phrase,
@@ -52,12 +50,6 @@ struct StatusPage {
     since: String,
     hidden: Option<Phrase>,
     narrow: bool,
-}
-
-struct Strip {
-    facts: NodeFacts,
-    up_since: Html,
-    up: Html,
 }
 
 /// GET `/status`
@@ -115,12 +107,8 @@ pub(crate) async fn status(
     let page = StatusPage {
         t: EN,
         link: Html::rendered(link_pill(&picture.link)),
-        stale: (!live).then(|| stale(&picture)),
-        node: picture.state.as_ref().map(|state| Strip {
-            up_since: stamp(state.node.started_at),
-            up: since(state.node.started_at),
-            facts: state.node.clone(),
-        }),
+        stale: (!live).then(|| stale(&picture.link)),
+        node: Html::rendered(node_strip(picture.state.as_ref().map(|state| &state.node), &picture.link)),
         database: web.database.clone(),
         summary: summary(&dispatchers),
         sources: sources(&log, &dispatchers, &rows),
@@ -135,11 +123,6 @@ pub(crate) async fn status(
         frame,
     };
     Ok(show(&page))
-}
-
-fn stale(picture: &Picture) -> Phrase {
-    let cause = picture.link.error.as_deref().unwrap_or(EN.link_no_cause);
-    EN.stale.with("cause", cause).markup("since", stamp(picture.link.since))
 }
 
 /// How many are in a state that wants attention.

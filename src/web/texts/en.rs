@@ -29,7 +29,7 @@ texts! {
 
     // service status
     node_id: "Node", node_host: "Host", node_version: "Version", node_pid: "Process",
-    node_up: "Up", node_database: "Database", node_unheard: "not heard yet",
+    node_up: "Up", node_database: "Database", node_unheard: "not heard yet", node_unreached: "Not reached",
     dispatchers: "Dispatchers", dispatchers_caption: "Dispatchers, what each is doing and why",
     summary_well: "{n} dispatcher, {busy} running|{n} dispatchers, {busy} running",
     summary_bad: "{n} dispatcher, {busy} running, {bad} in trouble|{n} dispatchers, {busy} running, {bad} in trouble",
@@ -75,7 +75,7 @@ texts! {
     no_such_dispatcher: "There is no dispatcher called {name}. It may have been taken out of the configuration.",
     no_such_execution: "There is no execution #{n}. Old ones are deleted as Retention.ExecutionAge says.",
     fact_name: "Name", fact_origin: "Declared by", fact_schedule: "Schedule", fact_limit: "Runs at once",
-    fact_median: "Usual duration", fact_rate: "Ended well", rate: "{well} of the last {all}",
+    rate: "{well} of the last {all} ended well",
     origin_built_in: "Switchboard itself", origin_job: "the configuration file", origin_program: "the program",
     durations: "Durations", runs: "Runs", runs_caption: "Runs, newest first", all_runs: "All its runs", its_log: "Its log",
     no_runs: "No runs yet.", no_runs_hint: "Every run of a dispatcher appears here, with its outcome and output.",

@@ -1,6 +1,7 @@
 //! One browser tab over one WebSocket: the whole state first, then changes; lines by number, gaps told.
 
 pub(crate) mod admission;
+pub(crate) mod followed;
 pub(crate) mod kept;
 pub(crate) mod painted;
 pub(crate) mod seats;
