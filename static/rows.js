@@ -13,7 +13,7 @@ const twin = (element, root) => [...root.querySelectorAll(element.tagName)].find
 /** Whether the row must wait: pressed now, something open, or something being typed. */
 function busy(row) {
   if (pressed && row.contains(pressed)) return true;
-  if (row.querySelector('details[open], dialog[open], :popover-open')) return true;
+  if (row.querySelector('details[open]:not(.fold), dialog[open], :popover-open')) return true;
   const focus = document.activeElement;
   return Boolean(focus && row.contains(focus) && focus.matches('input, select, textarea'));
 }
@@ -22,6 +22,8 @@ function busy(row) {
 function swap(row, fresh) {
   const left = row.querySelector('.chart-large')?.scrollLeft;
   const focus = row.contains(document.activeElement) ? document.activeElement : null;
+  // what the reader unfolded stays so, and goes on changing
+  if (row.querySelector('.fold[open]')) fresh.querySelector('.fold')?.setAttribute('open', '');
   row.replaceWith(fresh);
   if (left) fresh.querySelector('.chart-large')?.scrollTo({ left });
   if (focus) {

@@ -33,6 +33,7 @@ texts! {
     dispatchers: "Dispatchers", dispatchers_caption: "Dispatchers, what each is doing and why",
     summary_well: "{n} dispatcher, {busy} running|{n} dispatchers, {busy} running",
     summary_bad: "{n} dispatcher, {busy} running, {bad} in trouble|{n} dispatchers, {busy} running, {bad} in trouble",
+    details_of: "Details of", to_log: "To the log",
     no_dispatchers: "No service node has declared a dispatcher yet.",
     no_dispatchers_hint: "They appear by themselves as soon as one starts: switchboard run --role service",
     col_dispatcher: "Dispatcher", col_state: "State", col_load: "Running", col_last: "Last run", col_next: "Next run",
