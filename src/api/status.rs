@@ -59,12 +59,11 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
     let watcher = api.hub.watch();
     let live = api.hub.current(PATIENCE).await;
     let state = api.hub.picture().state.filter(|_| live);
-    let items = match &state {
-        Some(state) => state.dispatchers.values().map(|dispatcher| item(dispatcher, None)).collect(),
-        None => {
-            let now = api.clock.now();
-            stored::dispatchers(&api.store).await?.iter().map(|dispatcher| item(dispatcher, Some(now))).collect()
-        }
+    let items = if let Some(state) = &state {
+        state.dispatchers.values().map(|dispatcher| item(dispatcher, None)).collect()
+    } else {
+        let now = api.clock.now();
+        stored::dispatchers(&api.store).await?.iter().map(|dispatcher| item(dispatcher, Some(now))).collect()
     };
     Ok((state.is_some(), items, watcher))
 }

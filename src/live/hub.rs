@@ -13,7 +13,7 @@ use crate::base::clock::SharedClock;
 use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::live::filter::LineFilter;
 use crate::live::log::{LifeFacts, Log, NumberedLine, Reach, Restart};
-use crate::live::mirror::{Mirror, Summary};
+use crate::live::mirror::{Changed, Mirror, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::log_entry::LogGap;
 use crate::protocol::Report;
@@ -65,35 +65,6 @@ pub struct Picture {
     pub summary: Summary,
     /// Whether `state` is what the service node has now, as far as one can know.
     pub current: bool,
-}
-
-/// What changed since a version.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    /// The version this leads to.
-    pub version: u64,
-    /// The link, if that changed.
-    pub link: Option<LinkStatus>,
-    /// Whether the link is live now.
-    pub live: bool,
-    /// The node, if that changed.
-    pub node: Option<NodeFacts>,
-    /// Dispatchers that changed, each with the version of its change (for a cache of rendered rows).
-    pub dispatchers: Vec<(u64, Arc<DispatcherState>)>,
-    /// Dispatchers that are gone.
-    pub withdrawn: Vec<String>,
-    /// Whether the reader must forget what it had: this is everything.
-    pub whole: bool,
-    /// How the dispatchers are, counted.
-    pub summary: Summary,
-}
-
-impl Changed {
-    /// Whether there is nothing to tell.
-    pub fn is_empty(&self) -> bool {
-        let Self { link, node, dispatchers, withdrawn, whole, .. } = self;
-        !whole && link.is_none() && node.is_none() && dispatchers.is_empty() && withdrawn.is_empty()
-    }
 }
 
 /// Lines read from the ring.
@@ -226,20 +197,10 @@ impl Hub {
     /// What changed since `version`, of one dispatcher alone if there is one; everything for 0 or one too old.
     pub fn changed_since(&self, version: u64, only: Option<&str>) -> Changed {
         let mirror = self.mirror();
-        let mut difference = mirror.since(version);
-        if let Some(only) = only {
-            difference.rows.retain(|(_, row)| row.name == only);
-            difference.withdrawn.retain(|name| name == only);
-        }
-        Changed {
-            version: difference.version,
-            live: mirror.link().state == LinkState::Live,
-            link: difference.link,
-            node: difference.node,
-            dispatchers: difference.rows,
-            withdrawn: difference.withdrawn,
-            whole: difference.whole,
-            summary: only.map_or_else(|| mirror.summary(), |name| mirror.summary_of(name)),
+        let changed = mirror.since(version);
+        match only {
+            Some(name) => changed.only(name, mirror.summary_of(name)),
+            None => changed,
         }
     }
 

@@ -41,15 +41,42 @@ impl Summary {
     }
 }
 
-/// What the mirror says to a reader that has seen `version`.
+/// What changed since a version.
 #[derive(Clone, Debug)]
-pub(crate) struct Difference {
-    pub(crate) version: u64,
-    pub(crate) link: Option<LinkStatus>,
-    pub(crate) node: Option<NodeFacts>,
-    pub(crate) rows: Vec<(u64, Arc<DispatcherState>)>,
-    pub(crate) withdrawn: Vec<String>,
-    pub(crate) whole: bool,
+pub struct Changed {
+    /// The version this leads to.
+    pub version: u64,
+    /// The link, if that changed.
+    pub link: Option<LinkStatus>,
+    /// Whether the link is live now.
+    pub live: bool,
+    /// The node, if that changed.
+    pub node: Option<NodeFacts>,
+    /// Dispatchers that changed, each with the version of its change (for a cache of rendered rows).
+    pub dispatchers: Vec<(u64, Arc<DispatcherState>)>,
+    /// Dispatchers that are gone.
+    pub withdrawn: Vec<String>,
+    /// Whether the reader must forget what it had: this is everything.
+    pub whole: bool,
+    /// How the dispatchers are, counted.
+    pub summary: Summary,
+}
+
+impl Changed {
+    /// What of it is about this dispatcher, or about all.
+    #[must_use]
+    pub fn only(mut self, name: &str, summary: Summary) -> Self {
+        self.dispatchers.retain(|(_, row)| row.name == name);
+        self.withdrawn.retain(|gone| gone == name);
+        Self { summary, ..self }
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { link, node, dispatchers, withdrawn, whole, .. } = self;
+        !whole && link.is_none() && node.is_none() && dispatchers.is_empty() && withdrawn.is_empty()
+    }
 }
 
 /// The mirror. Changed by one feed, read by all.
@@ -199,14 +226,20 @@ impl Mirror {
     }
 
     /// What changed since `version`; everything if that is 0, too old, or not a version of this mirror.
-    pub(crate) fn since(&self, version: u64) -> Difference {
+    pub(crate) fn since(&self, version: u64) -> Changed {
         let whole = version < self.oldest || version > self.version;
         let newer = |of: u64| whole || of > version;
-        Difference {
+        Changed {
             version: self.version,
             link: newer(self.link.0).then(|| self.link.1.clone()),
             node: self.node.1.clone().filter(|_| newer(self.node.0)),
-            rows: self.rows.values().filter(|(of, _)| newer(*of)).map(|(of, row)| (*of, Arc::clone(row))).collect(),
+            live: self.link.1.state == LinkState::Live,
+            dispatchers: self
+                .rows
+                .values()
+                .filter(|(of, _)| newer(*of))
+                .map(|(of, row)| (*of, Arc::clone(row)))
+                .collect(),
             withdrawn: if whole {
                 Vec::new()
             } else {
@@ -214,6 +247,7 @@ impl Mirror {
                 gone.map(|(_, name)| name.clone()).collect()
             },
             whole,
+            summary: self.summary,
         }
     }
 
@@ -332,8 +366,8 @@ pub(crate) mod tests {
         mirror
     }
 
-    fn names(difference: &Difference) -> Vec<&str> {
-        difference.rows.iter().map(|(_, row)| row.name.as_str()).collect()
+    fn names(difference: &Changed) -> Vec<&str> {
+        difference.dispatchers.iter().map(|(_, row)| row.name.as_str()).collect()
     }
 
     #[test]
@@ -346,9 +380,9 @@ pub(crate) mod tests {
         }
         let difference = mirror.since(seen);
         assert_eq!(names(&difference), ["b"]);
-        assert_eq!(difference.rows[0].1.queued, 40);
+        assert_eq!(difference.dispatchers[0].1.queued, 40);
         assert!(!difference.whole && difference.link.is_none() && difference.node.is_none());
-        assert!(mirror.since(difference.version).rows.is_empty());
+        assert!(mirror.since(difference.version).dispatchers.is_empty());
     }
 
     #[test]
@@ -357,7 +391,7 @@ pub(crate) mod tests {
         let seen = mirror.version();
         mirror.set_whole(state(&["a", "b"]));
         let difference = mirror.since(seen);
-        assert!(difference.rows.is_empty() && difference.withdrawn.is_empty() && difference.node.is_none());
+        assert!(difference.dispatchers.is_empty() && difference.withdrawn.is_empty() && difference.node.is_none());
     }
 
     #[test]

@@ -83,10 +83,6 @@ pub(crate) fn place(since: Option<&str>) -> Result<Option<Cursor>, Refused> {
         .map_err(|error: BadCursor| Refused::bad_request(error.to_string()))
 }
 
-fn bad_dispatcher(text: String) -> Response {
-    Refused::bad_request(format!("dispatcher: {text}")).into_response()
-}
-
 /// `GET /status/poll`: messages as a JSON array; waits at most 20 s for news. 401, 403, 429, 503 as the socket, 400 for a
 /// filter that is none.
 pub(crate) async fn poll(
@@ -99,7 +95,8 @@ pub(crate) async fn poll(
     let _watching = state.hub.watch();
     let mut tab = Tab::default();
     let only = asked.dispatcher.as_deref().map(|name| Followed::new(name, asked.history.clone())).transpose();
-    tab.follow_status(asked.version.unwrap_or(0), only.map_err(bad_dispatcher)?);
+    let only = only.map_err(|text| Refused::bad_request(format!("dispatcher: {text}")).into_response())?;
+    tab.follow_status(asked.version.unwrap_or(0), only);
     if asked.log == Some(1) {
         let (wanted, since) = asked.lines().map_err(IntoResponse::into_response)?;
         tab.follow_log(wanted, since);

@@ -454,7 +454,7 @@ async fn a_page_about_one_dispatcher_follows_its_row_and_its_history_as_they_wer
     while !tab.rows.get("d-clean-up").is_some_and(|row| row.contains(&run) && row.contains("state-idle")) {
         tab.next().await.unwrap();
     }
-    assert_eq!(Vec::from_iter(tab.rows.keys()), ["d-clean-up"], "and of no other dispatcher");
+    assert_eq!(tab.rows.keys().collect::<Vec<_>>(), ["d-clean-up"], "and of no other dispatcher");
     assert_eq!((&tab.summary["total"], &history["dispatcher"]), (&json!(1), &json!("clean-up")));
     let first_paint = page(&stage, "/dispatchers/clean-up").await;
     assert!(first_paint.contains(history["html"].as_str().unwrap()), "{first_paint}\n{history}");

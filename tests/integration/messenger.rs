@@ -464,10 +464,10 @@ async fn a_button_makes_the_next_attempt_now() {
 
 /// Every state a link was in, a run of the same once, until it is as wanted; and since when it said to be away.
 async fn states(web: &Web, until: impl Fn(&LinkStatus) -> bool) -> (Vec<LinkState>, BTreeSet<Timestamp>) {
-    let mut status = web.client.status();
+    let mut told = web.client.status();
     let (mut states, mut away_since) = (Vec::new(), BTreeSet::new());
     loop {
-        let now = status.borrow_and_update().clone();
+        let now = told.borrow_and_update().clone();
         if states.last() != Some(&now.state) {
             states.push(now.state);
         }
@@ -477,7 +477,7 @@ async fn states(web: &Web, until: impl Fn(&LinkStatus) -> bool) -> (Vec<LinkStat
         if until(&now) {
             return (states, away_since);
         }
-        soon("a change", status.changed()).await.unwrap();
+        soon("a change", told.changed()).await.unwrap();
     }
 }
 

@@ -7,8 +7,8 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::web::viewer::painted::Told;
-use crate::web::viewer::tab::Sources;
+use crate::store::Store;
+use crate::web::viewer::painted::{Painted, Told};
 
 /// A tab reads a history at most so often, however often the database changes.
 const APART: Duration = Duration::from_millis(250);
@@ -35,7 +35,7 @@ pub(crate) async fn changed_after(changes: &mut watch::Receiver<u64>, due_at: Op
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl Followed {
@@ -60,14 +60,13 @@ impl Followed {
     }
 
     /// The history, if the page has another. One that can't be read now is read at the next look.
-    pub(crate) async fn news(&mut self, from: Sources<'_>) -> Option<Utf8Bytes> {
-        let store = from.store?;
+    pub(crate) async fn news(&mut self, painted: &Painted, store: &Store) -> Option<Utf8Bytes> {
         let revision = *store.changes().borrow();
         if self.revision == Some(revision) || self.due_at().is_some_and(|at| Instant::now() < at) {
             return None;
         }
         self.read_at = Some(Instant::now());
-        let Told { mark, message } = from.painted.history(store, &self.name, revision).await.ok()?;
+        let Told { mark, message } = painted.history(store, &self.name, revision).await.ok()?;
         self.revision = Some(revision);
         (self.told.replace(mark.clone()) != Some(mark)).then_some(message)
     }

@@ -8,8 +8,8 @@ use axum::extract::ws::Utf8Bytes;
 
 use crate::base::id::Cursor;
 use crate::live::filter::LineFilter;
-use crate::live::hub::{Changed, Hub, Lines};
-use crate::live::mirror::Summary;
+use crate::live::hub::{Hub, Lines};
+use crate::live::mirror::{Changed, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::store::Store;
 use crate::store::error::Error;

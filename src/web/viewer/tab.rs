@@ -128,8 +128,8 @@ impl Tab {
             let (now, messages) = from.painted.patch(from.hub, status.version, only);
             out.extend_from_slice(&messages);
             status.version = now;
-            if let Some(followed) = &mut status.only {
-                out.extend(followed.news(from).await);
+            if let (Some(followed), Some(store)) = (&mut status.only, from.store) {
+                out.extend(followed.news(from.painted, store).await);
             }
         }
         if !self.takes_lines() {
