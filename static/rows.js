@@ -6,7 +6,8 @@ const waiting = new Map();
 let pressed = null;
 
 /** What tells one control of a row from another; a value may change with the row. */
-const keyOf = (element) => ['id', 'name', 'formaction', 'href'].map((name) => element.getAttribute(name)).join('|');
+const keyOf = (element) =>
+  [element.closest('details')?.className, ...['id', 'name', 'formaction', 'href'].map((name) => element.getAttribute(name))].join('|');
 
 const twin = (element, root) => [...root.querySelectorAll(element.tagName)].find((other) => keyOf(other) === keyOf(element));
 

@@ -278,7 +278,9 @@ test('the log is filtered by source, level and pattern', async () => {
 
 test('the page says within 5 s that the service is gone, and comes back alone', async () => {
   const page = await stage.page();
+  const phone = await stage.page('/status', { viewport: { width: 390, height: 844 } });
   await alive(page);
+  await alive(phone);
   const before = (await page.textContent('#link')).trim();
   const changed = page.evaluate((text) => new Promise((resolve) => {
     const look = () => document.querySelector('#link').textContent.trim() !== text
@@ -295,8 +297,28 @@ test('the page says within 5 s that the service is gone, and comes back alone', 
   assert.ok(await page.locator('#d-hello').count(), 'the rows stay');
   assert.ok(await page.locator('button[formaction="/messenger/reconnect"], form[action="/messenger/reconnect"] button').count(), 'there is a Reconnect button');
   await picture(page, 'status-service-gone');
+  // what is said of the outage does not flicker, and says when it began
+  const beginning = () => page.getAttribute('#link .link-word time', 'datetime');
+  await page.waitForSelector('#link.link-down');
+  const began = await beginning();
+  assert.ok(Math.abs(Date.parse(began) - killed) < 6_000, `${began} is when it went away`);
+  await page.evaluate(() => {
+    window.words = new Set();
+    const look = () => window.words.add(document.querySelector('#link').className);
+    look();
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+  });
+  await eventually('further attempts', async () => Number(/(\d+) attempts/.exec(await page.textContent('#link'))?.[1]) >= 6);
+  assert.deepEqual(await page.evaluate(() => [...window.words]), ['pill link-down']);
+  assert.equal(await beginning(), began);
+  assert.match(await page.textContent('#node'), /Not reached/);
+  assert.match(await page.textContent('#d-often'), /due .*; the service is away/);
+  await phone.waitForSelector('#link.link-down');
+  assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), 390, 'nothing scrolls sideways');
+  await phone.context().close();
   await service.start();
   await eventually('a live page again', async () => /live/i.test(await page.textContent('#link')));
+  await eventually('its strip too', async () => /Up/.test(await page.textContent('#node')));
   await robot.live();
   const seen = whenever(page, '#d-hello.state-running');
   await robot.act('hello', 'run');
