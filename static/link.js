@@ -87,8 +87,12 @@ export class Link {
     this.round = round;
     let first = true;
     while (this.round === round && !this.ended) {
-      const log = this.topics().find((topic) => topic.topic === 'log');
+      const [status, log] = ['status', 'log'].map((name) => this.topics().find((topic) => topic.topic === name));
       const query = new URLSearchParams({ version: String(first ? 0 : this.version) });
+      if (status?.dispatcher) {
+        query.set('dispatcher', status.dispatcher);
+        if (!first && this.mark) query.set('history', this.mark);
+      }
       if (log) {
         query.set('log', '1');
         for (const key of ['since', 'level', 'q', 'execution']) if (log[key]) query.set(key, log[key]);
@@ -135,6 +139,7 @@ export class Link {
     this.heardAt = Date.now();
     if (this.stale) { this.stale = false; this.state('open'); }
     if (message.version) this.version = message.version;
+    if (message.mark) this.mark = message.mark;
     if (message.t === 'bye') {
       this.bye = message.code;
       if (['signed-out', 'version', 'bad-message', 'too-long'].includes(message.code)) this.end(message.code, message.text);

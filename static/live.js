@@ -3,7 +3,7 @@
 import { say, startActions } from './actions.js';
 import { Link } from './link.js';
 import { startLog } from './log.js';
-import { applyRows, startRows } from './rows.js';
+import { applyRows, replacePart, startRows } from './rows.js';
 import { setServerNow, showTimes, startTimes } from './times.js';
 import { words } from './words.js';
 
@@ -76,6 +76,9 @@ function onMessage(log, message) {
         if (!own) banner('');
       }
       break;
+    case 'history':
+      replacePart('history', message.html);
+      break;
     case 'log': case 'gap': case 'restart': case 'bad': case 'following':
       log?.take(message);
       break;
@@ -137,7 +140,10 @@ if (main && data.live) {
   };
   const log = startLog(hooks);
   const status = document.getElementById('dispatchers') || document.getElementById('link');
-  const topics = () => [...(status ? [{ topic: 'status' }] : []), ...(log ? [log.topic()] : [])];
+  // a page about one dispatcher says which
+  const topics = () => [
+    ...(status ? [{ topic: 'status', dispatcher: status.dataset.dispatcher }] : []), ...(log ? [log.topic()] : []),
+  ];
   const urls = { live: data.live, poll: data.poll };
   const link = new Link(urls, topics, { message: (message) => onMessage(log, message), state: onState });
   link.start();

@@ -231,7 +231,7 @@ fn dispatchers(page: &mut Page, dispatchers: &[DispatcherState]) {
         "How long the last run took that ended.",
         dispatchers
             .iter()
-            .filter_map(|dispatcher| Some((label(dispatcher), dispatcher.last()?.duration().as_secs_f64()))),
+            .filter_map(|dispatcher| Some((label(dispatcher), dispatcher.last()?.duration()?.as_secs_f64()))),
     );
 }
 
@@ -257,6 +257,7 @@ mod tests {
             origin: Origin::Job,
             schedule: String::new(),
             activity: Activity::Idle,
+            paused: None,
             next_at: None,
             running: vec![],
             limit: 1,

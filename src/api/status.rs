@@ -8,8 +8,8 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
 use crate::api::types::state::{
-    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, RunningItem,
-    SettingOnNode, StatusAnswer,
+    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, PausedItem,
+    RunningItem, SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
 use crate::config::schema::name::HEARTBEAT_INTERVAL;
@@ -18,7 +18,7 @@ use crate::live::hub::Watcher;
 use crate::live::stored;
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::node::Node;
-use crate::protocol::state::{Activity, DispatcherState};
+use crate::protocol::state::{Activity, DispatcherState, Pause};
 
 /// How long an answer waits for the service node's state of now, where nobody watched before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,9 +57,11 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
     let watcher = api.hub.watch();
     let live = api.hub.current(PATIENCE).await;
     let state = api.hub.picture().state.filter(|_| live);
-    let items = match &state {
-        Some(state) => state.dispatchers.values().map(item).collect(),
-        None => stored::dispatchers(&api.store).await?.iter().map(item).collect(),
+    let items = if let Some(state) = &state {
+        state.dispatchers.values().map(|dispatcher| item(dispatcher, None)).collect()
+    } else {
+        let now = api.clock.now();
+        stored::dispatchers(&api.store).await?.iter().map(|dispatcher| item(dispatcher, Some(now))).collect()
     };
     Ok((state.is_some(), items, watcher))
 }
@@ -127,7 +129,8 @@ fn link_word(state: LinkState) -> &'static str {
     }
 }
 
-fn item(dispatcher: &DispatcherState) -> Dispatcher {
+/// A dispatcher, as answers tell it; `away` is the time now if the service node can't be reached.
+fn item(dispatcher: &DispatcherState, away: Option<Timestamp>) -> Dispatcher {
     Dispatcher {
         name: dispatcher.name.clone(),
         title: dispatcher.title.clone(),
@@ -135,7 +138,8 @@ fn item(dispatcher: &DispatcherState) -> Dispatcher {
         origin: dispatcher.origin,
         schedule: dispatcher.schedule.clone(),
         state: dispatcher.activity.as_str().to_owned(),
-        reason: reason(dispatcher),
+        reason: reason(dispatcher, away),
+        paused: dispatcher.pause().map(|Pause { by, since }| PausedItem { by, since }),
         next_at: dispatcher.next_at,
         running: dispatcher
             .running
@@ -155,7 +159,7 @@ fn item(dispatcher: &DispatcherState) -> Dispatcher {
             execution: bar.execution,
             started_at: bar.started_at,
             finished_at: bar.finished_at,
-            duration_ms: millis(bar.duration()),
+            duration_ms: bar.duration().map(millis),
             outcome: bar.outcome,
         }),
         median_ms: dispatcher.median_duration().map(millis),
@@ -174,10 +178,26 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Why a dispatcher is in its state, in words.
-fn reason(dispatcher: &DispatcherState) -> String {
+/// Why a dispatcher is in its state, and who holds it back, in words.
+fn reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String {
+    let mut words = state_reason(dispatcher, away);
+    if let Some(Pause { by, since }) =
+        dispatcher.pause().filter(|_| !matches!(dispatcher.activity, Activity::Paused { .. }))
+    {
+        write!(words, "; paused by {by} since {since}").expect("a string takes everything");
+    }
+    words
+}
+
+fn state_reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String {
+    // what the service node alone can do is not promised while it is away
+    let at = |what: &str, at: Timestamp| match away {
+        None => format!("{what} at {at}"),
+        Some(now) if at < now => format!("{what} was due at {at}; the service is away"),
+        Some(_) => format!("{what} due at {at}; the service is away"),
+    };
     let next = match dispatcher.next_at {
-        Some(at) => format!("next run at {at}"),
+        Some(next) => at("next run", next),
         None => "runs when told".to_owned(),
     };
     match &dispatcher.activity {
@@ -201,7 +221,7 @@ fn reason(dispatcher: &DispatcherState) -> String {
             let error = dispatcher.last_error.as_ref().map_or("the last run failed", |error| error.message.as_str());
             let next = next_attempt.or(dispatcher.next_at);
             match next {
-                Some(at) => format!("{error}; next attempt at {at}"),
+                Some(next) => format!("{error}; {}", at("next attempt", next)),
                 None => error.to_owned(),
             }
         }
@@ -244,6 +264,7 @@ mod tests {
             origin: Origin::Job,
             schedule: "every 5 m".into(),
             activity,
+            paused: None,
             next_at: Some(NOW),
             running: vec![run],
             limit: 2,
@@ -269,19 +290,48 @@ mod tests {
             (Activity::Disabled { by: "enabled = false".into() }, "disabled by enabled = false"),
         ] {
             let state = activity.as_str();
-            let item = item(&dispatcher(activity));
+            let item = item(&dispatcher(activity), None);
             assert_eq!((item.state.as_str(), item.reason.as_str()), (state, words));
         }
     }
 
     #[test]
+    fn a_pause_is_told_beside_a_run_that_goes_on() {
+        let paused = Some(Pause { by: "ann".into(), since: NOW });
+        let running = item(&DispatcherState { paused, ..dispatcher(Activity::Running) }, None);
+        assert_eq!((&*running.state, &*running.paused.unwrap().by), ("running", "ann"));
+        assert_eq!(running.reason, "1 of 2 running, 30 %: indexing; paused by ann since 2026-11-21T01:10:19.123Z");
+    }
+
+    #[test]
+    fn while_the_service_is_away_no_next_run_is_promised() {
+        let reason = |activity, after| {
+            let now = NOW.plus(Duration::from_secs(after));
+            item(&dispatcher(activity), Some(now)).reason
+        };
+        let words = "next run was due at 2026-11-21T01:10:19.123Z; the service is away";
+        assert_eq!(reason(Activity::Idle, 60), words);
+        assert_eq!(reason(Activity::Idle, 0), words.replace("was due", "due"));
+        let failing = Activity::Failing { next_attempt: Some(NOW) };
+        assert_eq!(reason(failing, 60), format!("exit code 1; {}", words.replace("run", "attempt")));
+    }
+
+    #[test]
     fn an_item_is_read_as_it_is_written() {
-        let item = item(&dispatcher(Activity::Running));
+        let item = item(&dispatcher(Activity::Running), None);
         let text = serde_json::to_string(&item).unwrap();
         let back: Dispatcher = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), text);
-        assert_eq!(back.last.unwrap().duration_ms, 1_000);
+        assert_eq!(back.last.unwrap().duration_ms, Some(1_000));
         assert_eq!(back.running[0].progress.as_ref().unwrap().percent(), 30);
+    }
+
+    #[test]
+    fn nobody_knows_how_long_an_abandoned_run_took() {
+        let mut state = dispatcher(Activity::Idle);
+        state.recent[0].outcome = Outcome::Abandoned;
+        let item = item(&state, None);
+        assert_eq!((item.last.unwrap().duration_ms, item.median_ms), (None, None));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::base::clock::SharedClock;
 use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::live::filter::LineFilter;
 use crate::live::log::{LifeFacts, Log, NumberedLine, Reach, Restart};
-use crate::live::mirror::{Mirror, Summary};
+use crate::live::mirror::{Changed, Mirror, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::log_entry::LogGap;
 use crate::protocol::Report;
@@ -65,27 +65,6 @@ pub struct Picture {
     pub summary: Summary,
     /// Whether `state` is what the service node has now, as far as one can know.
     pub current: bool,
-}
-
-/// What changed since a version.
-#[derive(Clone, Debug)]
-pub struct Changed {
-    /// The version this leads to.
-    pub version: u64,
-    /// The link, if that changed.
-    pub link: Option<LinkStatus>,
-    /// Whether the link is live now.
-    pub live: bool,
-    /// The node, if that changed.
-    pub node: Option<NodeFacts>,
-    /// Dispatchers that changed, each with the version of its change (for a cache of rendered rows).
-    pub dispatchers: Vec<(u64, Arc<DispatcherState>)>,
-    /// Dispatchers that are gone.
-    pub withdrawn: Vec<String>,
-    /// Whether the reader must forget what it had: this is everything.
-    pub whole: bool,
-    /// How all dispatchers are, counted.
-    pub summary: Summary,
 }
 
 /// Lines read from the ring.
@@ -169,14 +148,12 @@ impl Hub {
         let (mut current, mut versions) = (self.shared.current.subscribe(), self.versions());
         let present = async {
             loop {
-                let (state, attempts) = {
-                    let mirror = self.mirror();
-                    (mirror.link().state, mirror.link().attempts)
-                };
-                match state {
+                let link = self.link();
+                let trying = link.next_attempt_at.is_none();
+                match link.state {
                     LinkState::Live => return current.wait_for(|current| *current).await.is_ok(),
-                    // the first attempt since the start is being made: what comes of it is soon known
-                    LinkState::Connecting if attempts == 0 && versions.changed().await.is_ok() => {}
+                    // the first attempt is being made: what comes of it is soon known
+                    LinkState::Connecting if trying && versions.changed().await.is_ok() => {}
                     LinkState::Connecting | LinkState::Down => return false,
                 }
             }
@@ -212,19 +189,18 @@ impl Hub {
         self.shared.versions.subscribe()
     }
 
-    /// What changed since `version`; everything for 0 or one too old.
-    pub fn changed_since(&self, version: u64) -> Changed {
+    /// Which service node is heard, or was heard last.
+    pub fn node(&self) -> Option<NodeFacts> {
+        self.mirror().node().cloned()
+    }
+
+    /// What changed since `version`, of one dispatcher alone if there is one; everything for 0 or one too old.
+    pub fn changed_since(&self, version: u64, only: Option<&str>) -> Changed {
         let mirror = self.mirror();
-        let difference = mirror.since(version);
-        Changed {
-            version: difference.version,
-            live: mirror.link().state == LinkState::Live,
-            link: difference.link,
-            node: difference.node,
-            dispatchers: difference.rows,
-            withdrawn: difference.withdrawn,
-            whole: difference.whole,
-            summary: mirror.summary(),
+        let changed = mirror.since(version);
+        match only {
+            Some(name) => changed.only(name, mirror.summary_of(name)),
+            None => changed,
         }
     }
 

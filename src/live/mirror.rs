@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::id::Epoch;
-use crate::messenger::client::LinkStatus;
+use crate::messenger::client::{LinkState, LinkStatus};
 use crate::protocol::event::Event;
 use crate::protocol::state::{Activity, Applied, DispatcherState, NodeFacts, NodeState};
 
@@ -28,15 +28,55 @@ pub struct Summary {
     pub paused: u32,
 }
 
-/// What the mirror says to a reader that has seen `version`.
+impl Summary {
+    fn count(&mut self, row: &DispatcherState) {
+        self.total += 1;
+        self.running += u32::from(!row.running.is_empty());
+        match &row.activity {
+            Activity::Failing { .. } => self.failing += 1,
+            Activity::Overdue { .. } => self.overdue += 1,
+            _ => {}
+        }
+        self.paused += u32::from(row.pause().is_some());
+    }
+}
+
+/// What changed since a version.
 #[derive(Clone, Debug)]
-pub(crate) struct Difference {
-    pub(crate) version: u64,
-    pub(crate) link: Option<LinkStatus>,
-    pub(crate) node: Option<NodeFacts>,
-    pub(crate) rows: Vec<(u64, Arc<DispatcherState>)>,
-    pub(crate) withdrawn: Vec<String>,
-    pub(crate) whole: bool,
+pub struct Changed {
+    /// The version this leads to.
+    pub version: u64,
+    /// The link, if that changed.
+    pub link: Option<LinkStatus>,
+    /// Whether the link is live now.
+    pub live: bool,
+    /// The node, if that changed.
+    pub node: Option<NodeFacts>,
+    /// Dispatchers that changed, each with the version of its change (for a cache of rendered rows).
+    pub dispatchers: Vec<(u64, Arc<DispatcherState>)>,
+    /// Dispatchers that are gone.
+    pub withdrawn: Vec<String>,
+    /// Whether the reader must forget what it had: this is everything.
+    pub whole: bool,
+    /// How the dispatchers are, counted.
+    pub summary: Summary,
+}
+
+impl Changed {
+    /// What of it is about this dispatcher, or about all.
+    #[must_use]
+    pub fn only(mut self, name: &str, summary: Summary) -> Self {
+        self.dispatchers.retain(|(_, row)| row.name == name);
+        self.withdrawn.retain(|gone| gone == name);
+        Self { summary, ..self }
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { link, node, dispatchers, withdrawn, whole, .. } = self;
+        !whole && link.is_none() && node.is_none() && dispatchers.is_empty() && withdrawn.is_empty()
+    }
 }
 
 /// The mirror. Changed by one feed, read by all.
@@ -83,6 +123,19 @@ impl Mirror {
         self.summary
     }
 
+    /// The same of one dispatcher alone.
+    pub(crate) fn summary_of(&self, name: &str) -> Summary {
+        let mut summary = Summary::default();
+        if let Some((_, row)) = self.rows.get(name) {
+            summary.count(row);
+        }
+        summary
+    }
+
+    pub(crate) fn node(&self) -> Option<&NodeFacts> {
+        self.node.1.as_ref()
+    }
+
     /// The life and the number of the last event, as far as anything is known.
     pub(crate) fn place(&self) -> Option<(Epoch, u64)> {
         self.state.as_ref().map(|state| (state.epoch, state.number))
@@ -108,6 +161,10 @@ impl Mirror {
             return false;
         }
         self.version += 1;
+        if (link.state == LinkState::Live) != (self.link.1.state == LinkState::Live) {
+            // a row says whether what it foretells can come true
+            self.rows.values_mut().for_each(|(of, _)| *of = self.version);
+        }
         self.link = (self.version, link);
         true
     }
@@ -169,14 +226,20 @@ impl Mirror {
     }
 
     /// What changed since `version`; everything if that is 0, too old, or not a version of this mirror.
-    pub(crate) fn since(&self, version: u64) -> Difference {
+    pub(crate) fn since(&self, version: u64) -> Changed {
         let whole = version < self.oldest || version > self.version;
         let newer = |of: u64| whole || of > version;
-        Difference {
+        Changed {
             version: self.version,
             link: newer(self.link.0).then(|| self.link.1.clone()),
             node: self.node.1.clone().filter(|_| newer(self.node.0)),
-            rows: self.rows.values().filter(|(of, _)| newer(*of)).map(|(of, row)| (*of, Arc::clone(row))).collect(),
+            live: self.link.1.state == LinkState::Live,
+            dispatchers: self
+                .rows
+                .values()
+                .filter(|(of, _)| newer(*of))
+                .map(|(of, row)| (*of, Arc::clone(row)))
+                .collect(),
             withdrawn: if whole {
                 Vec::new()
             } else {
@@ -184,6 +247,7 @@ impl Mirror {
                 gone.map(|(_, name)| name.clone()).collect()
             },
             whole,
+            summary: self.summary,
         }
     }
 
@@ -227,14 +291,7 @@ impl Mirror {
     fn count(&mut self) {
         let mut summary = Summary::default();
         for (_, row) in self.rows.values() {
-            summary.total += 1;
-            summary.running += u32::from(!row.running.is_empty());
-            match &row.activity {
-                Activity::Failing { .. } => summary.failing += 1,
-                Activity::Overdue { .. } => summary.overdue += 1,
-                Activity::Paused { .. } => summary.paused += 1,
-                _ => {}
-            }
+            summary.count(row);
         }
         self.summary = summary;
     }
@@ -245,7 +302,6 @@ pub(crate) mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::base::id::NodeId;
-    use crate::messenger::client::LinkState;
     use crate::protocol::event::Change;
     use crate::protocol::state::Origin;
 
@@ -280,6 +336,7 @@ pub(crate) mod tests {
             origin: Origin::Job,
             schedule: "every 5 m".into(),
             activity: Activity::Idle,
+            paused: None,
             next_at: None,
             running: Vec::new(),
             limit: 1,
@@ -309,8 +366,8 @@ pub(crate) mod tests {
         mirror
     }
 
-    fn names(difference: &Difference) -> Vec<&str> {
-        difference.rows.iter().map(|(_, row)| row.name.as_str()).collect()
+    fn names(difference: &Changed) -> Vec<&str> {
+        difference.dispatchers.iter().map(|(_, row)| row.name.as_str()).collect()
     }
 
     #[test]
@@ -323,9 +380,9 @@ pub(crate) mod tests {
         }
         let difference = mirror.since(seen);
         assert_eq!(names(&difference), ["b"]);
-        assert_eq!(difference.rows[0].1.queued, 40);
+        assert_eq!(difference.dispatchers[0].1.queued, 40);
         assert!(!difference.whole && difference.link.is_none() && difference.node.is_none());
-        assert!(mirror.since(difference.version).rows.is_empty());
+        assert!(mirror.since(difference.version).dispatchers.is_empty());
     }
 
     #[test]
@@ -334,7 +391,7 @@ pub(crate) mod tests {
         let seen = mirror.version();
         mirror.set_whole(state(&["a", "b"]));
         let difference = mirror.since(seen);
-        assert!(difference.rows.is_empty() && difference.withdrawn.is_empty() && difference.node.is_none());
+        assert!(difference.dispatchers.is_empty() && difference.withdrawn.is_empty() && difference.node.is_none());
     }
 
     #[test]
@@ -373,6 +430,19 @@ pub(crate) mod tests {
         assert_eq!(mirror.apply(Epoch::from_u64(1), &[queued(1, "a", 7), queued(3, "a", 9)]), Applied::Missing);
         assert_eq!(mirror.state().unwrap().dispatchers["a"].queued, 7, "what did fit counts");
         assert_eq!(mirror.apply(Epoch::from_u64(1), &[queued(1, "a", 8)]), Applied::Known);
+    }
+
+    #[test]
+    fn rows_are_told_anew_when_the_service_goes_away_and_when_it_is_back() {
+        let mut mirror = mirror(&["a", "b"]);
+        let seen = mirror.version();
+        mirror.set_link(link(LinkState::Connecting));
+        assert_eq!(names(&mirror.since(seen)), ["a", "b"]);
+        let seen = mirror.version();
+        mirror.set_link(link(LinkState::Down));
+        assert_eq!(names(&mirror.since(seen)), [""; 0], "away is away");
+        mirror.set_link(link(LinkState::Live));
+        assert_eq!(names(&mirror.since(seen)), ["a", "b"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::base::shutdown::Shutdown;
 use crate::live::hub::Hub;
 use crate::messenger::client::LinkState;
 use crate::model::execution::{Execution, Outcome, Phase};
-use crate::protocol::state::{Activity, BARS, Bar, DispatcherState, LastError, Origin, Run};
+use crate::protocol::state::{Activity, BARS, Bar, DispatcherState, LastError, Origin, Pause, Run};
 use crate::store::Store;
 use crate::store::dispatchers::StoredDispatcher;
 use crate::store::error::Error;
@@ -85,7 +85,7 @@ async fn show(hub: &Hub, store: &Store) {
         };
         hub.show_stored(&rows);
         sleep(READ_EVERY).await;
-        let link_changed = async { while hub.link() == link && versions.changed().await.is_ok() {} };
+        let link_changed = async { while hub.link().state == link.state && versions.changed().await.is_ok() {} };
         tokio::select! {
             row_changed = changes.changed() => if row_changed.is_err() { return },
             () = link_changed => {}
@@ -102,11 +102,13 @@ fn row(stored: StoredDispatcher, open: &[Execution], ended: &[Execution]) -> Dis
     let failed = |execution: &&Execution| matches!(execution.outcome, Some(Outcome::Error | Outcome::Abandoned));
     let failures = told().take_while(failed).count();
     let last_error = told().next().filter(failed).and_then(last_error);
-    let activity = match (stored.disabled_by, stored.paused) {
+    // what is switched off begins nothing anyway
+    let paused = stored.paused.filter(|_| stored.disabled_by.is_none()).map(Pause::from);
+    let activity = match (stored.disabled_by, &paused) {
         (Some(by), _) => Activity::Disabled { by },
         _ if !running.is_empty() => Activity::Running,
-        (None, Some((by, since))) => Activity::Paused { by, since },
         _ if queued > 0 => Activity::Queued,
+        (None, Some(Pause { by, since })) => Activity::Paused { by: by.clone(), since: *since },
         _ if failures > 0 => Activity::Failing { next_attempt: stored.next_at },
         _ => Activity::Idle,
     };
@@ -121,6 +123,7 @@ fn row(stored: StoredDispatcher, open: &[Execution], ended: &[Execution]) -> Dis
         },
         schedule: stored.schedule,
         activity,
+        paused,
         next_at: stored.next_at,
         running,
         limit: stored.limit,
@@ -228,12 +231,20 @@ mod tests {
     }
 
     #[test]
-    fn disabled_wins_over_running_over_paused() {
+    fn disabled_wins_over_running_over_paused_and_a_pause_is_told_beside_it() {
         let open = [execution(7, None, true)];
         let paused = StoredDispatcher { paused: Some(("ann".into(), Timestamp::from_micros(3))), ..stored() };
-        assert_eq!(row(paused.clone(), &open, &[]).activity, Activity::Running);
+        let pause = Pause { by: "ann".into(), since: Timestamp::from_micros(3) };
+        let running = row(paused.clone(), &open, &[]);
+        assert_eq!((running.activity, running.paused), (Activity::Running, Some(pause.clone())));
+        let queued = row(paused.clone(), &[execution(8, None, false)], &[]);
+        assert_eq!(
+            (queued.activity, queued.paused),
+            (Activity::Queued, Some(pause)),
+            "what was asked for begins anyway"
+        );
         assert!(matches!(row(paused.clone(), &[], &[]).activity, Activity::Paused { by, .. } if by == "ann"));
-        let disabled = StoredDispatcher { disabled_by: Some("enabled = false".into()), ..paused };
-        assert!(matches!(row(disabled, &open, &[]).activity, Activity::Disabled { .. }));
+        let disabled = row(StoredDispatcher { disabled_by: Some("enabled = false".into()), ..paused }, &open, &[]);
+        assert!(matches!((disabled.activity, disabled.paused), (Activity::Disabled { .. }, None)));
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
+use crate::base::clock::Timestamp;
 use crate::messenger::attempt::BACKOFF;
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
@@ -66,14 +67,14 @@ impl Dialler {
                 break;
             }
         }
-        self.set_state(LinkState::Down, Some("the messenger was stopped".to_owned()), None);
+        self.tell_away(LinkState::Down, Some("the messenger was stopped".to_owned()), None);
     }
 
     /// Attempts until one works. None if the node stops or nobody wants the link any more.
     async fn dial(&mut self) -> Option<SecureChannel> {
         let shutdown = self.wires.shutdown.clone();
         loop {
-            self.set_state(LinkState::Connecting, None, None);
+            self.tell_away(self.outage.state(), None, None);
             let silence = self.wires.pace().silence;
             let attempted = tokio::select! {
                 biased;
@@ -94,7 +95,6 @@ impl Dialler {
                     if self.outage.is_news(Duration::ZERO) {
                         tracing::warn!("messenger: no link to {}: {text}; trying on", self.endpoint);
                     }
-                    self.wires.status.send_modify(|status| status.attempts = self.outage.attempts);
                     if let Some((wish, _)) = self.wish.take_if(|(_, until)| Instant::now() >= *until) {
                         wish.answer(Err(error));
                     }
@@ -110,7 +110,7 @@ impl Dialler {
     async fn pause(&mut self, why: &str) -> bool {
         let delay = self.backoff.next_delay();
         let next = self.wires.clock.now().plus(delay);
-        self.set_state(LinkState::Down, Some(why.to_owned()), Some(next));
+        self.tell_away(self.outage.state(), Some(why.to_owned()), Some(next));
         let shutdown = self.wires.shutdown.clone();
         tokio::select! {
             biased;
@@ -144,25 +144,22 @@ impl Dialler {
         if self.outage.is_news(lived) {
             tracing::warn!("messenger: link to {} lost: {}; dialling again", self.endpoint, chain(why));
         }
-        self.set_state(LinkState::Connecting, Some(chain(why)), None);
+        self.tell_away(self.outage.state(), Some(chain(why)), None);
         while let Ok((_, body)) = self.wires.outgoing.try_recv() {
             self.wires.waiting.fetch_sub(body.len(), Ordering::Relaxed);
         }
     }
 
-    /// Tells a state that is not live. An error is kept until there is another.
-    fn set_state(
-        &self,
-        state: LinkState,
-        error: Option<String>,
-        next_attempt_at: Option<crate::base::clock::Timestamp>,
-    ) {
+    /// Tells that the link is away. An error is kept until there is another; since when it is away is the moment it was lost,
+    /// however many attempts are made.
+    fn tell_away(&self, state: LinkState, error: Option<String>, next_attempt_at: Option<Timestamp>) {
         let now = self.wires.clock.now();
         self.wires.status.send_modify(|status| {
-            if status.state != state {
-                status.state = state;
+            if status.state == LinkState::Live {
                 status.since = now;
             }
+            status.state = state;
+            status.attempts = self.outage.attempts;
             if error.is_some() {
                 status.error = error;
             }
@@ -174,6 +171,11 @@ impl Dialler {
 }
 
 impl Outage {
+    /// One failed attempt makes it down, and down it stays until the link is live.
+    fn state(&self) -> LinkState {
+        if self.attempts == 0 { LinkState::Connecting } else { LinkState::Down }
+    }
+
     /// The link is away: whether that is to be told now, once in an outage. `lived` is how long the link had lived, if there
     /// was one.
     fn is_news(&mut self, lived: Duration) -> bool {

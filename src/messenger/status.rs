@@ -23,7 +23,8 @@ pub enum Incoming {
 pub struct LinkStatus {
     /// In one word.
     pub state: LinkState,
-    /// Since when it is in this state.
+    /// While it is live: since when. Otherwise: since when it is away, which no attempt changes; if it was never live, since the
+    /// client started.
     pub since: Timestamp,
     /// Where it leads.
     pub endpoint: String,
@@ -33,20 +34,21 @@ pub struct LinkStatus {
     pub error: Option<String>,
     /// Failed attempts since it was last live.
     pub attempts: u64,
-    /// When the next attempt is made, while down.
+    /// When the next attempt is made; none while one is being made.
     pub next_attempt_at: Option<Timestamp>,
     /// How long the other end took to answer, last time it was measured.
     pub latency: Option<Duration>,
 }
 
-/// How the link is, in one word.
+/// How the link is, in one word. It goes from live to connecting to down, and from either back to live; further attempts change
+/// nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
     /// Messages go both ways.
     Live,
-    /// An attempt is being made.
+    /// It is away, and no attempt has failed yet since it was live or since the start.
     Connecting,
-    /// No attempt worked; another will be made.
+    /// It is away, and at least one attempt has failed; attempts go on until one works.
     Down,
 }

@@ -38,7 +38,7 @@ pub enum Outcome {
     Error,
     /// Somebody stopped it, or the node was stopped.
     Cancelled,
-    /// Its node went away; nobody knows how it ended.
+    /// Its node went away; nobody knows how it ended, nor when.
     Abandoned,
 }
 
@@ -138,7 +138,7 @@ pub struct Execution {
     pub queued_at: Timestamp,
     /// When it began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     pub finished_at: Option<Timestamp>,
     /// How it ended.
     pub outcome: Option<Outcome>,
@@ -161,9 +161,12 @@ impl Execution {
         }
     }
 
-    /// How long it ran, if it began and ended.
+    /// How long it ran, if it began and ended and somebody knows when.
     #[must_use]
     pub fn duration(&self) -> Option<std::time::Duration> {
+        if self.outcome == Some(Outcome::Abandoned) {
+            return None;
+        }
         Some(self.finished_at?.since(self.started_at?))
     }
 }

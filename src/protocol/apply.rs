@@ -38,8 +38,9 @@ impl DispatcherState {
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Node(_) | Change::Declared(_) | Change::Withdrawn { .. } => {}
-            Change::Activity { activity, next_at, .. } => {
+            Change::Activity { activity, paused, next_at, .. } => {
                 self.activity = activity.clone();
+                self.paused.clone_from(paused);
                 self.next_at = *next_at;
             }
             Change::Queued { queued, .. } => self.queued = *queued,
@@ -103,7 +104,7 @@ mod tests {
     use crate::base::id::{Epoch, NodeId};
     use crate::model::execution::{Cause, Progress};
     use crate::protocol::Report;
-    use crate::protocol::state::{Activity, NodeFacts, Origin};
+    use crate::protocol::state::{Activity, NodeFacts, Origin, Pause};
 
     fn facts(pid: u32) -> NodeFacts {
         let started_at = Timestamp::from_micros(1);
@@ -118,6 +119,7 @@ mod tests {
             origin: Origin::Job,
             schedule: "every 5m".into(),
             activity: Activity::Idle,
+            paused: None,
             next_at: None,
             running: Vec::new(),
             limit,
@@ -154,8 +156,12 @@ mod tests {
             any::<u32>().prop_map(|pid| Change::Node(facts(pid))),
             (name(), 1_u32..4).prop_map(|(name, limit)| Change::Declared(Box::new(declared(&name, limit)))),
             name().prop_map(|dispatcher| Change::Withdrawn { dispatcher }),
-            (name(), activity(), prop::option::of(moment()))
-                .prop_map(|(dispatcher, activity, next_at)| Change::Activity { dispatcher, activity, next_at }),
+            (name(), activity(), prop::option::of(moment()), prop::option::of(moment())).prop_map(
+                |(dispatcher, activity, paused, next_at)| {
+                    let paused = paused.map(|since| Pause { by: "ann".into(), since });
+                    Change::Activity { dispatcher, activity, paused, next_at }
+                }
+            ),
             (name(), any::<u32>()).prop_map(|(dispatcher, queued)| Change::Queued { dispatcher, queued }),
             (name(), execution(), moment(), select(Cause::ALL)).prop_map(
                 |(dispatcher, execution, started_at, cause)| {
@@ -193,6 +199,19 @@ mod tests {
     /// As it arrives at the other end.
     fn sent(report: &Report) -> Report {
         Report::decode(&report.encode()).unwrap()
+    }
+
+    #[test]
+    fn a_pause_is_known_while_a_run_goes_on_and_from_an_older_version_that_tells_only_its_activity() {
+        let pause = Pause { by: "ann".into(), since: Timestamp::from_micros(5) };
+        let mut state = declared("a", 1);
+        let change = |activity, paused| Change::Activity { dispatcher: "a".into(), activity, paused, next_at: None };
+        state.apply(&change(Activity::Running, Some(pause.clone())));
+        assert_eq!((state.activity.as_str(), state.pause()), ("running", Some(pause.clone())));
+        state.apply(&change(Activity::Running, None));
+        assert_eq!(state.pause(), None);
+        state.apply(&change(Activity::Paused { by: pause.by.clone(), since: pause.since }, None));
+        assert_eq!((&state.paused, state.pause()), (&None, Some(pause)));
     }
 
     proptest! {

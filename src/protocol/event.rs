@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::base::id::ExecutionId;
 use crate::model::execution::{Outcome, Progress};
-use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
+use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Pause, Run};
 
 /// One change of a node's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub enum Change {
         dispatcher: String,
         /// What it is doing or waiting for.
         activity: Activity,
+        /// Who holds it back, also while a run goes on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        paused: Option<Pause>,
         /// When it runs by itself, if it is going to.
         next_at: Option<Timestamp>,
     },

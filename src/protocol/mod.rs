@@ -135,7 +135,7 @@ mod tests {
     fn every_state_of_a_dispatcher_is_the_same_on_the_other_side() {
         use crate::base::id::NodeId;
         use crate::protocol::event::Change;
-        use crate::protocol::state::Activity;
+        use crate::protocol::state::{Activity, Pause};
 
         let at = Timestamp::from_micros(1_795_223_419_123_456);
         let activities = [
@@ -149,11 +149,29 @@ mod tests {
             Activity::Standby { primary: NodeId::new("service-1") },
             Activity::Disabled { by: "enabled = false".into() },
         ];
-        let change = |activity| Change::Activity { dispatcher: "a".into(), activity, next_at: Some(at) };
+        let paused = Some(Pause { by: "ann".into(), since: at });
+        let change =
+            |activity| Change::Activity { dispatcher: "a".into(), activity, paused: paused.clone(), next_at: Some(at) };
         let events =
             (1..).zip(activities).map(|(number, activity)| Event { number, change: change(activity) }).collect();
         let report = Report::Events { epoch: Epoch::from_u64(1), events };
         assert_eq!(Report::decode(&report.encode()).unwrap(), report);
+    }
+
+    #[test]
+    fn a_pause_is_a_field_that_an_older_version_leaves_out() {
+        use crate::protocol::event::Change;
+        use crate::protocol::state::Activity;
+
+        #[derive(Serialize)]
+        enum Older {
+            Activity { dispatcher: &'static str, activity: Activity, next_at: Option<Timestamp> },
+        }
+        let activity = Activity::Paused { by: "ann".into(), since: Timestamp::from_micros(1) };
+        let older = Older::Activity { dispatcher: "a", activity: activity.clone(), next_at: None };
+        let change: Change = rmp_serde::from_slice(&rmp_serde::to_vec_named(&older).unwrap()).unwrap();
+        let expected = Change::Activity { dispatcher: "a".into(), activity, paused: None, next_at: None };
+        assert_eq!(change, expected);
     }
 
     #[test]

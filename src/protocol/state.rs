@@ -57,6 +57,9 @@ pub struct DispatcherState {
     pub schedule: String,
     /// What it is doing or waiting for.
     pub activity: Activity,
+    /// Who holds it back, also while a run goes on; read it by [`DispatcherState::pause`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// When it runs by itself, if it is going to.
     pub next_at: Option<Timestamp>,
     /// The runs that are going on.
@@ -143,6 +146,21 @@ impl Activity {
     }
 }
 
+/// A dispatcher held back by somebody: it begins nothing by itself. Runs that go on are not ended by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl From<(String, Timestamp)> for Pause {
+    fn from((by, since): (String, Timestamp)) -> Self {
+        Self { by, since }
+    }
+}
+
 /// A run that is going on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -167,17 +185,17 @@ pub struct Bar {
     pub execution: ExecutionId,
     /// When it began.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     pub finished_at: Timestamp,
     /// How it ended.
     pub outcome: Outcome,
 }
 
 impl Bar {
-    /// How long it took.
+    /// How long it took; none if nobody knows when it ended.
     #[must_use]
-    pub fn duration(&self) -> std::time::Duration {
-        self.finished_at.since(self.started_at)
+    pub fn duration(&self) -> Option<std::time::Duration> {
+        (self.outcome != Outcome::Abandoned).then(|| self.finished_at.since(self.started_at))
     }
 }
 
@@ -211,18 +229,29 @@ impl NodeState {
     }
 }
 
+/// How long those of these runs took that ended normally, in the middle; none if there is none.
+#[must_use]
+pub fn median_duration(runs: &[Bar]) -> Option<std::time::Duration> {
+    let normal = runs.iter().filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning));
+    let mut durations: Vec<_> = normal.filter_map(Bar::duration).collect();
+    durations.sort_unstable();
+    durations.get(durations.len() / 2).copied()
+}
+
 impl DispatcherState {
+    /// Who holds it back, and since when. A neighbour of an older version tells it only as the activity.
+    #[must_use]
+    pub fn pause(&self) -> Option<Pause> {
+        self.paused.clone().or_else(|| match &self.activity {
+            Activity::Paused { by, since } => Some(Pause { by: by.clone(), since: *since }),
+            _ => None,
+        })
+    }
+
     /// How long its runs that ended normally took, in the middle; none if there is none.
     #[must_use]
     pub fn median_duration(&self) -> Option<std::time::Duration> {
-        let mut durations: Vec<_> = self
-            .recent
-            .iter()
-            .filter(|bar| matches!(bar.outcome, Outcome::Normal | Outcome::Warning))
-            .map(Bar::duration)
-            .collect();
-        durations.sort_unstable();
-        durations.get(durations.len() / 2).copied()
+        median_duration(&self.recent)
     }
 
     /// The last run that ended.

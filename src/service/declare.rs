@@ -9,7 +9,7 @@ use crate::config::job::{EXECUTION_DISPATCH, HEARTBEAT, NAME, is_name};
 use crate::config::schema::name;
 use crate::model::execution::Execution;
 use crate::protocol::event::{Change, Event};
-use crate::protocol::state::{Activity, DispatcherState, NodeFacts, NodeState, Origin};
+use crate::protocol::state::{Activity, DispatcherState, NodeFacts, NodeState, Origin, Pause};
 use crate::service::dispatcher::{Definition, Dispatcher};
 use crate::service::schedule::{Timetable, in_words};
 use crate::store::dispatchers::StoredDispatcher;
@@ -77,6 +77,7 @@ pub(crate) fn state(
         origin: definition.origin,
         schedule: in_words(&definition.schedule),
         activity,
+        paused: paused.filter(|_| definition.disabled_by.is_none()).cloned().map(Pause::from),
         next_at,
         running: Vec::new(),
         limit: definition.limit.max(1),

@@ -136,7 +136,8 @@ pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
     let parts = Parts::new(store, feed, log, clock, node.id, settings, shutdown.clone());
     let parts = Arc::new(parts);
     for run in abandoned {
-        let text = format!("run {} was going on when the node went away; nobody knows how it ended", run.id);
+        let why = run.message.as_deref().unwrap_or_default();
+        let text = format!("run {} was abandoned: {why}", run.id);
         parts.say(&run.dispatcher, Some(run.id), Level::Warn, &text);
     }
     let mut history = BTreeMap::<_, Vec<_>>::new();
@@ -200,8 +201,10 @@ async fn register(store: &Store, node: &Node, planned: &[Planned], now: Now) -> 
         })
         .collect();
     let mut transaction = store.begin().await?;
+    // before it registers: that is a sign of life of its own
+    let seen = transaction.last_sign_of_life(&node.id).await?;
     transaction.register_node(node).await?;
-    let abandoned = transaction.abandon_executions(&node.id, now.wall).await?;
+    let abandoned = transaction.abandon_executions(&node.id, seen, &words::abandoned(seen)).await?;
     transaction.declare_dispatchers(&rows).await?;
     transaction.commit().await?;
     Ok(abandoned)

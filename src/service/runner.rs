@@ -15,7 +15,7 @@ use crate::config::schema::name;
 use crate::model::execution::{Cause, Execution, Outcome};
 use crate::model::log_entry::Level;
 use crate::protocol::event::Change;
-use crate::protocol::state::Activity;
+use crate::protocol::state::{Activity, Pause};
 use crate::service::activity::Facts;
 use crate::service::claims::{self, NextAt};
 use crate::service::dispatcher::{Definition, Dispatcher};
@@ -74,7 +74,17 @@ pub(crate) struct Runner {
     skipped: u64,
     /// Whether it was told that times are passed over, since the last run began.
     said_skipped: bool,
-    published: (Activity, Option<Timestamp>, u32),
+    told: Told,
+    told_queued: u32,
+}
+
+/// What is told of what it is about.
+#[derive(Clone, PartialEq)]
+struct Told {
+    activity: Activity,
+    /// For itself as well: a run that goes on does not hide a pause.
+    paused: Option<Pause>,
+    next_at: Option<Timestamp>,
 }
 
 impl Runner {
@@ -96,7 +106,8 @@ impl Runner {
             claim_backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(15)),
             skipped: 0,
             said_skipped: false,
-            published: (Activity::Idle, None, 0),
+            told: Told { activity: Activity::Idle, paused: None, next_at: None },
+            told_queued: 0,
         }
     }
 
@@ -300,17 +311,17 @@ impl Runner {
             failing: self.failing,
             next_at,
         };
-        let activity = facts.activity();
-        let (told, told_next_at, told_queued) = &self.published;
         let dispatcher = || self.definition.name.clone();
-        if queued != *told_queued {
+        if queued != self.told_queued {
+            self.told_queued = queued;
             self.parts.feed.change(Change::Queued { dispatcher: dispatcher(), queued });
         }
-        if (&activity, &next_at) != (told, told_next_at) {
-            let (dispatcher, activity) = (dispatcher(), activity.clone());
-            self.parts.feed.change(Change::Activity { dispatcher, activity, next_at });
+        let now = Told { activity: facts.activity(), paused: self.paused.clone().map(Pause::from), next_at };
+        if now != self.told {
+            self.told = now.clone();
+            let Told { activity, paused, next_at } = now;
+            self.parts.feed.change(Change::Activity { dispatcher: dispatcher(), activity, paused, next_at });
         }
-        self.published = (activity, next_at, queued);
     }
 
     /// Begins nothing more. Runs may finish within `Service.StopPatience`; then, or at once after a hard stop, they are

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::base::clock::Timestamp;
 use crate::model::execution::{Cause, Execution, Outcome};
 use crate::model::log_entry::Level;
 
@@ -50,6 +51,12 @@ pub(crate) fn ended(
     (level, text)
 }
 
+/// Why a run that still counts as running when its node starts is over, and what is known of when.
+pub(crate) fn abandoned(seen: Option<Timestamp>) -> String {
+    let after = seen.map(|seen| format!(", some time after {seen}")).unwrap_or_default();
+    format!("the service node ended while this ran{after}; found at its next start")
+}
+
 /// A length of time as people read it: as exact as is of use.
 fn length(took: Duration) -> String {
     let seconds = took.as_secs();
@@ -64,7 +71,6 @@ fn length(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Timestamp;
     use crate::base::id::ExecutionId;
 
     #[test]

@@ -110,6 +110,25 @@ impl Transaction {
         Ok(())
     }
 
+    /// When it last gave a sign of life, as far as rows tell: its heartbeat, its end, or the last line kept of it. None if it is
+    /// not known. Of use before it registers again.
+    pub async fn last_sign_of_life(&mut self, id: &NodeId) -> Result<Option<Timestamp>, Error> {
+        let beat: Option<(i64, Option<i64>)> =
+            sqlx::query_as("select heartbeat_at, stopped_at from nodes where id = $1")
+                .bind(id.as_str())
+                .fetch_optional(self.write())
+                .await?;
+        let line: Option<i64> = sqlx::query_scalar(
+            "select at from log_rows where life = (select max(id) from log_lives where node = $1)
+             order by seq desc limit 1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(self.write())
+        .await?;
+        let beats = beat.into_iter().flat_map(|(beat, stop)| [Some(beat), stop]).flatten();
+        Ok(beats.chain(line).max().map(Timestamp::from_micros))
+    }
+
     /// Forgets it. False if there is none of this id.
     pub async fn remove_node(&mut self, id: &NodeId) -> Result<bool, Error> {
         let gone = sqlx::query("delete from nodes where id = $1").bind(id.as_str()).execute(self.write()).await?;

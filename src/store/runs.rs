@@ -138,17 +138,25 @@ impl Transaction {
         Ok(late.map(Execution::try_from).transpose()?.map(Cancelled::TooLate))
     }
 
-    /// Marks every run that still counts as running on this node as abandoned: at its start, when none can be.
-    pub async fn abandon_executions(&mut self, node: &NodeId, at: Timestamp) -> Result<Vec<Execution>, Error> {
+    /// Marks every run that still counts as running on this node as abandoned, with the reason: at its start, when none can
+    /// be. Nobody knows when they ended; `seen` is the node's last sign of life before, so none is written down as longer.
+    pub async fn abandon_executions(
+        &mut self,
+        node: &NodeId,
+        seen: Option<Timestamp>,
+        message: &str,
+    ) -> Result<Vec<Execution>, Error> {
         read(
             sqlx::query_as(concat!(
-                "update executions set outcome = $2, finished_at = $3
+                "update executions set outcome = $2, message = $4,
+                    finished_at = case when started_at < $3 then $3 else started_at end
                  where node = $1 and started_at is not null and outcome is null returning ",
                 columns!()
             ))
             .bind(node.as_str())
             .bind(Outcome::Abandoned.as_str())
-            .bind(at.as_micros())
+            .bind(seen.map(Timestamp::as_micros))
+            .bind(message)
             .fetch_all(self.write())
             .await?,
         )

@@ -36,7 +36,7 @@ const MARKS: usize = 6;
 pub(crate) fn bars(runs: &[Bar], shape: Shape) -> Html {
     let Shape { slots, step, height } = shape;
     let runs = &runs[runs.len().saturating_sub(slots)..];
-    let longest = runs.iter().map(Bar::duration).max().unwrap_or_default();
+    let longest = runs.iter().filter_map(Bar::duration).max().unwrap_or_default();
     let (width, bar) = (slots * step, step - (step / 4).max(1));
     let mut svg = String::with_capacity(400 + runs.len() * 320);
     let _ = write!(
@@ -56,12 +56,12 @@ pub(crate) fn bars(runs: &[Bar], shape: Shape) -> Html {
     }
     for (place, run) in runs.iter().enumerate() {
         let x = (empty + place) * step;
-        let tall = tallness(run.duration(), longest, height);
+        let tall = tallness(run.duration().unwrap_or_default(), longest, height);
         let title = EN
             .bar_title
             .with("n", run.execution)
             .with("outcome", words::outcome(run.outcome))
-            .with("duration", length(run.duration()))
+            .with("duration", run.duration().map_or_else(|| EN.duration_unknown.to_owned(), length))
             .with("when", utc(run.started_at));
         let _ = write!(
             svg,
@@ -144,6 +144,13 @@ mod tests {
         assert!(svg.contains("bar-error") && svg.contains("class=\"mark\""));
         assert!(svg.contains(">Last 2 runs: 1 normal, 1 error<"), "{svg}");
         assert!(!svg.contains("style"));
+    }
+
+    #[test]
+    fn a_run_of_which_nobody_knows_how_long_it_took_dwarfs_no_other() {
+        let svg = bars(&[run(7, 500, Outcome::Normal), run(8, 3_600_000, Outcome::Abandoned)], SMALL);
+        assert!(svg.as_str().contains("y=\"0\" width=\"3\" height=\"24\"") && svg.as_str().contains("height=\"2\""));
+        assert!(svg.as_str().contains("#8: abandoned, duration unknown"), "{}", svg.as_str());
     }
 
     #[test]

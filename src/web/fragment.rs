@@ -8,9 +8,9 @@ use crate::base::chain::chain;
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
-use crate::protocol::state::{Activity, DispatcherState, Run};
+use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
 use crate::web::html::{Html, visible};
-use crate::web::moment::{ago, length, since};
+use crate::web::moment::{ago, length, since, stamp};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::texts::{EN, Texts};
 use crate::web::{chart, words};
@@ -23,13 +23,14 @@ const ERROR_HEAD: usize = 90;
 
 /// A dispatcher's row: `<tr id="d-NAME" …>`. Holds no user, right or token, and no relative time: all viewers share it.
 ///
-/// The clock is asked only for the guess when a run will end, which is written down as a moment.
-pub fn dispatcher_row(dispatcher: &DispatcherState) -> String {
-    row_at(dispatcher, SystemClock.now())
+/// `live` is whether the service node can be reached; while it can't, no next run is promised. The clock is asked only for the
+/// guess when a run will end, which is written down as a moment, and for whether a time has passed.
+pub fn dispatcher_row(dispatcher: &DispatcherState, live: bool) -> String {
+    row_at(dispatcher, live, SystemClock.now())
 }
 
-fn row_at(dispatcher: &DispatcherState, now: Timestamp) -> String {
-    let row = Row::of(dispatcher, now);
+fn row_at(dispatcher: &DispatcherState, live: bool, now: Timestamp) -> String {
+    let row = Row::of(dispatcher, live, now);
     row.render().unwrap_or_else(|error| {
         tracing::error!("a row could not be rendered: {}", chain(&error));
         format!("<tr id=\"d-{}\" class=\"row\"></tr>", visible(&dispatcher.name))
@@ -46,19 +47,54 @@ pub fn link_pill(link: &LinkStatus) -> String {
             LinkState::Down => "down",
         },
         word: words::link(link.state),
-        since: ago(link.since),
+        since: stamp(link.since),
         live: link.state == LinkState::Live,
         peer: link.peer.as_ref().map(|peer| peer.node.to_string()),
         latency: link.latency.map(length),
         endpoint: &link.endpoint,
         error: link.error.as_deref().map(visible),
         attempts: (link.attempts > 0).then(|| EN.link_attempts.count(link.attempts)),
-        next: link.next_attempt_at.map(|at| EN.link_next.markup("when", ago(at))),
+        next: match (link.state, link.next_attempt_at) {
+            (LinkState::Live, _) | (LinkState::Connecting, None) => None,
+            (LinkState::Down, None) => Some(EN.link_trying.into()),
+            (_, Some(at)) => Some(EN.link_next.markup("when", ago(at))),
+        },
     };
     pill.render().unwrap_or_else(|error| {
         tracing::error!("the link's pill could not be rendered: {}", chain(&error));
         "<div id=\"link\" class=\"pill\"></div>".to_owned()
     })
+}
+
+/// What stands above a page while the service node can't be reached.
+pub(crate) fn stale(link: &LinkStatus) -> Phrase {
+    let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
+    EN.stale.with("cause", cause).markup("since", stamp(link.since))
+}
+
+/// Which service node is heard, and how long it has been up; while it can't be reached, since when: `<dl id="node" …>`.
+pub(crate) fn node_strip(node: Option<&NodeFacts>, link: &LinkStatus) -> String {
+    let strip = Strip {
+        t: EN,
+        node,
+        away: (link.state != LinkState::Live).then(|| stamp(link.since)),
+        up: node.map(|node| since(node.started_at)).unwrap_or_default(),
+        up_since: node.map(|node| stamp(node.started_at)).unwrap_or_default(),
+    };
+    strip.render().unwrap_or_else(|error| {
+        tracing::error!("the node's strip could not be rendered: {error}");
+        "<dl id=\"node\" class=\"strip\"></dl>".to_owned()
+    })
+}
+
+#[derive(Template)]
+#[template(path = "live/node_strip.html")]
+struct Strip<'a> {
+    t: &'static Texts,
+    node: Option<&'a NodeFacts>,
+    away: Option<Html>,
+    up: Html,
+    up_since: Html,
 }
 
 #[derive(Template)]
@@ -86,6 +122,8 @@ struct Row<'a> {
     word: &'static str,
     title: Html,
     reason: Phrase,
+    /// Who paused it, if the state does not say so.
+    held: Option<Phrase>,
     running: Vec<Running>,
     last: Option<Last>,
     next: Option<Html>,
@@ -129,7 +167,8 @@ struct Failure {
 }
 
 impl<'a> Row<'a> {
-    fn of(d: &'a DispatcherState, now: Timestamp) -> Self {
+    fn of(d: &'a DispatcherState, live: bool, now: Timestamp) -> Self {
+        let pause = d.pause();
         let median = d.median_duration();
         let newest =
             d.running.iter().map(|run| run.execution.0).chain(d.recent.iter().map(|bar| bar.execution.0)).max();
@@ -141,19 +180,23 @@ impl<'a> Row<'a> {
             state: d.activity.as_str(),
             word: words::activity(&d.activity),
             title: visible(&d.title),
-            reason: reason(d),
+            reason: reason(d, live, now),
+            held: pause
+                .as_ref()
+                .filter(|_| !matches!(d.activity, Activity::Paused { .. }))
+                .map(|pause| EN.paused_by.with("who", &pause.by).markup("when", ago(pause.since))),
             running: d.running.iter().map(|run| Running::of(run, median, now)).collect(),
             last: d.last().map(|bar| Last {
                 execution: bar.execution.0,
                 outcome: bar.outcome.as_str(),
                 word: words::outcome(bar.outcome),
                 when: ago(bar.finished_at),
-                took: length(bar.duration()),
+                took: bar.duration().map_or_else(|| EN.duration_unknown.to_owned(), length),
                 compared: median
                     .filter(|_| d.recent.len() > 1)
                     .map(|median| EN.usually.with("duration", length(median))),
             }),
-            next: d.next_at.map(ago),
+            next: d.next_at.map(|at| if live { ago(at) } else { due(at, now) }),
             chart: chart::bars(&d.recent, chart::SMALL),
             error: d.last_error.as_ref().map(|error| {
                 let head: String = error.message.chars().take(ERROR_HEAD).collect();
@@ -164,7 +207,7 @@ impl<'a> Row<'a> {
             newest: newest.unwrap_or(0),
             gauge: used.min(d.limit).saturating_mul(24) / d.limit.max(1),
             queued: (d.queued > 0).then(|| EN.queue.count(u64::from(d.queued))),
-            paused: matches!(d.activity, Activity::Paused { .. }),
+            paused: pause.is_some(),
             can_run: !matches!(d.activity, Activity::Disabled { .. }),
             can_cancel: at_stake > 0,
             cancel_warning: EN.cancel_warning.count(at_stake).with("name", &d.name).plain(),
@@ -201,8 +244,12 @@ impl Running {
 }
 
 /// Why it does what it does, in words: the answer to "why is nothing happening?".
-fn reason(d: &DispatcherState) -> Phrase {
+fn reason(d: &DispatcherState, live: bool, now: Timestamp) -> Phrase {
     match (&d.activity, d.next_at) {
+        (Activity::Idle, Some(next)) if !live => EN.reason_away.markup("due", due(next, now)),
+        (Activity::Failing { next_attempt: Some(at) }, _) if !live => {
+            EN.reason_failing_away.count(u64::from(d.failures.max(1))).markup("due", due(*at, now))
+        }
         (Activity::Idle, Some(next)) => EN.reason_next.markup("when", ago(next)),
         (Activity::Idle, None) => EN.reason_told.into(),
         (Activity::Queued, _) => EN.reason_queued.count(u64::from(d.queued.max(1))),
@@ -218,13 +265,19 @@ fn reason(d: &DispatcherState) -> Phrase {
     }
 }
 
+/// When something was to happen that only the service node can do, and it can't be reached.
+fn due(at: Timestamp, now: Timestamp) -> Html {
+    let text = if at < now { EN.was_due } else { EN.is_due };
+    Html::rendered(text.markup("when", ago(at)).to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::id::{ExecutionId, NodeId};
     use crate::messenger::Peer;
     use crate::model::execution::{Cause, Outcome};
-    use crate::protocol::state::{Bar, LastError, Origin};
+    use crate::protocol::state::{Bar, LastError, Origin, Pause};
 
     const NOW: Timestamp = Timestamp::from_micros(1_795_223_419_000_000);
 
@@ -236,6 +289,7 @@ mod tests {
             origin: Origin::Job,
             schedule: "every 5 m".into(),
             activity: Activity::Idle,
+            paused: None,
             next_at: Some(NOW.plus(Duration::from_mins(1))),
             running: vec![],
             limit: 1,
@@ -262,11 +316,43 @@ mod tests {
             (Activity::Disabled { by: "line 12 of switchboard.toml".into() }, "line 12 of switchboard.toml"),
         ] {
             let state = activity.as_str();
-            let row = row_at(&DispatcherState { activity, ..idle() }, NOW);
+            let row = row_at(&DispatcherState { activity, ..idle() }, true, NOW);
             assert!(row.starts_with(&format!("<tr id=\"d-disk-space\" class=\"row state-{state}\"")), "{row}");
             assert!(row.contains(expected), "{state}: {row}");
             assert!(!row.contains("style=") && !row.contains("<script"));
         }
+    }
+
+    #[test]
+    fn a_pause_shows_beside_a_run_that_goes_on_and_offers_to_resume() {
+        let pause = Pause { by: "<Ann>".into(), since: NOW };
+        for activity in [Activity::Running, Activity::Queued, Activity::Overdue { expected_by: NOW }] {
+            let row = row_at(&DispatcherState { activity, paused: Some(pause.clone()), ..idle() }, true, NOW);
+            assert!(row.contains("paused by &lt;Ann&gt; <time"), "{row}");
+            assert!(row.contains("/disk-space/resume\"") && !row.contains("/disk-space/pause\""), "{row}");
+        }
+        let activity = Activity::Paused { by: pause.by.clone(), since: NOW };
+        let row = row_at(&DispatcherState { activity, paused: Some(pause), ..idle() }, true, NOW);
+        assert_eq!(row.matches("&lt;Ann&gt;").count(), 1, "once is enough: {row}");
+        let row = row_at(&DispatcherState { activity: Activity::Running, ..idle() }, true, NOW);
+        assert!(row.contains("/disk-space/pause\"") && !row.contains("/disk-space/resume\""), "{row}");
+    }
+
+    #[test]
+    fn while_the_service_is_away_no_next_run_is_promised() {
+        let row = |activity: &Activity, live, after| {
+            let state = DispatcherState { activity: activity.clone(), failures: 2, ..idle() };
+            row_at(&state, live, NOW.plus(Duration::from_secs(after)))
+        };
+        assert!(row(&Activity::Idle, true, 0).contains(">next <time"));
+        let (early, late) = (row(&Activity::Idle, false, 0), row(&Activity::Idle, false, 90));
+        assert!(
+            early.contains(">due <time") && early.contains("; the service is away") && !early.contains("next <time")
+        );
+        assert_eq!(late.matches("was due <time").count(), 2, "as reason and as next run: {late}");
+        let failing = row(&Activity::Failing { next_attempt: Some(NOW) }, false, 90);
+        assert!(failing.contains("failed 2 times in a row; the next attempt was due <time"), "{failing}");
+        assert!(!failing.contains("next attempt <time"), "{failing}");
     }
 
     #[test]
@@ -282,11 +368,11 @@ mod tests {
         };
         state.activity = Activity::Running;
         state.running = vec![run(9)];
-        let early = row_at(&state, NOW);
+        let early = row_at(&state, true, NOW);
         assert!(early.contains("1 of 4 · &lt;indexing&gt;") && early.contains("value=\"25\""), "{early}");
         assert!(!early.contains("done about"));
         state.running = vec![run(20)];
-        let later = row_at(&state, NOW);
+        let later = row_at(&state, true, NOW);
         let end = NOW.plus(Duration::from_mins(1));
         assert!(later.contains(&format!("done about <time class=\"ago\" datetime=\"{end}\"")), "{later}");
     }
@@ -304,7 +390,7 @@ mod tests {
         }];
         state.last_error =
             Some(LastError { execution: ExecutionId(41), at: NOW, message: format!("<img src=x>{}", "y".repeat(200)) });
-        let row = row_at(&state, NOW);
+        let row = row_at(&state, true, NOW);
         assert!(!row.contains("<script") && !row.contains("<img") && !row.contains('\u{202e}'), "{row}");
         assert!(row.contains("name=\"after\" value=\"41\""));
         assert!(row.contains("<details"));
@@ -330,5 +416,6 @@ mod tests {
         let down = link_pill(&link);
         assert!(down.contains("key mismatch: &lt;web-2&gt;") && down.contains("3 attempts"), "{down}");
         assert!(down.contains("formaction=\"/messenger/reconnect\""));
+        assert!(down.contains("trying now") && down.contains(&format!("since <time datetime=\"{NOW}\"")), "{down}");
     }
 }

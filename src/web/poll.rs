@@ -13,6 +13,7 @@ use crate::web::WebState;
 use crate::web::asked::Behind;
 use crate::web::problem::Problem;
 use crate::web::viewer::admission::{Admitted, Refused};
+use crate::web::viewer::followed::{Followed, changed_after};
 use crate::web::viewer::tab::{Sources, Tab};
 use crate::web::viewer::wire::{self, Wish};
 use crate::web::viewer::wish::{self, Wanted};
@@ -29,6 +30,10 @@ const LONGEST: usize = 256 << 10;
 pub(crate) struct Asked {
     /// The version of the status the page has; everything for none or 0.
     version: Option<u64>,
+    /// Of the status only this dispatcher, with its history.
+    dispatcher: Option<String>,
+    /// The `mark` of the history the page has.
+    history: Option<String>,
     /// The last line the page has (`EPOCH:SEQ`); the newest lines for none.
     since: Option<String>,
     /// Whether lines are wanted: `1`.
@@ -92,13 +97,15 @@ pub(crate) async fn poll(
     let _seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let _watching = state.hub.watch();
     let mut tab = Tab::default();
-    tab.follow_status(asked.version.unwrap_or(0));
+    let only = asked.dispatcher.as_deref().map(|name| Followed::new(name, asked.history.clone())).transpose();
+    let only = only.map_err(|text| Refused::bad_request(format!("dispatcher: {text}")).into_response())?;
+    tab.follow_status(asked.version.unwrap_or(0), only);
     if asked.log == Some(1) {
         let (wanted, since) = asked.lines().map_err(IntoResponse::into_response)?;
         tab.follow_log(wanted, since);
     }
     let sources = Sources { hub: &state.hub, painted: &state.viewers.painted, store: Some(&state.store) };
-    let (mut versions, mut lines) = (state.hub.versions(), state.hub.lines_seen());
+    let (mut versions, mut lines, mut changes) = (state.hub.versions(), state.hub.lines_seen(), state.store.changes());
     let until = Instant::now() + PATIENCE;
     let mut messages = Vec::new();
     loop {
@@ -117,6 +124,7 @@ pub(crate) async fn poll(
                 () = state.shutdown.stopping() => true,
                 _ = versions.changed() => false,
                 _ = lines.changed(), if tab.takes_lines() => false,
+                () = changed_after(&mut changes, tab.history_due_at()) => false,
             }
         };
         match timeout_at(until, news).await {

@@ -3,7 +3,7 @@
 use crate::messenger::client::LinkState;
 use crate::model::execution::{Cause, Execution, Outcome, Phase};
 use crate::protocol::state::Activity;
-use crate::web::html::Html;
+use crate::web::html::{Html, visible};
 use crate::web::moment::{ago, length, since, stamp};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::texts::EN;
@@ -93,7 +93,7 @@ impl RunRow {
             cause: cause(run.cause, run.requested_by.as_deref()),
             when: ago(run.started_at.unwrap_or(run.queued_at)),
             duration: duration(run),
-            message: run.message.as_deref().map(crate::web::html::visible),
+            message: run.message.as_deref().map(visible),
             ends: run.outcome.is_some(),
         }
     }
@@ -112,7 +112,16 @@ pub(crate) fn duration(run: &Execution) -> Html {
     match (run.duration(), run.started_at) {
         (Some(duration), _) => Html::rendered(length(duration).replace('<', "&lt;")),
         (None, Some(started)) if run.outcome.is_none() => since(started),
+        (None, Some(_)) => visible(EN.unknown),
         _ => Html::rendered("–".to_owned()),
+    }
+}
+
+/// When a run ended; of an abandoned one nobody knows more than when it still went on.
+pub(crate) fn ended(run: &Execution) -> Phrase {
+    match (run.finished_at, run.outcome) {
+        (Some(at), Some(Outcome::Abandoned)) => EN.ended_not_before.markup("when", stamp(at)),
+        (at, _) => "{when}".markup("when", stamp_or_dash(at)),
     }
 }
 

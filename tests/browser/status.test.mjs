@@ -103,6 +103,105 @@ test('a double click runs once', async () => {
   await page.context().close();
 });
 
+const middle = async (page, selector) => {
+  const { x, y, width, height } = await page.locator(selector).boundingBox();
+  return { x: x + width / 2, y: y + height / 2 };
+};
+
+test('double clicks on two rows run each once, and nothing moves under the pointer', async () => {
+  const page = await stage.page();
+  await alive(page);
+  const [first, second] = ['hello', 'wild'];
+  const button = (name) => `button[formaction="/dispatchers/${name}/run"]`;
+  const before = { [first]: (await robot.executions(first)).length, [second]: (await robot.executions(second)).length };
+  const [one, two] = [await middle(page, button(first)), await middle(page, button(second))];
+  // when the run is shown, and when the answer is
+  const running = whenever(page, `#d-${first}.state-running`);
+  const answered = whenever(page, '#say.good');
+  await page.mouse.dblclick(one.x, one.y);
+  await running;
+  await answered;
+  assert.deepEqual(await middle(page, button(first)), one, 'the button that was pressed');
+  assert.deepEqual(await middle(page, button(second)), two, 'the button of the other row');
+  await page.mouse.dblclick(two.x, two.y);
+  for (const name of [first, second]) {
+    await eventually(`a run of ${name} that has ended`, async () => {
+      const runs = await robot.executions(name);
+      return runs.length > before[name] && runs.every((run) => run.outcome);
+    });
+  }
+  await page.waitForSelector(`#d-${first}.state-idle`);
+  assert.deepEqual(await middle(page, button(second)), two, 'when the runs have ended');
+  for (const name of [first, second]) assert.equal((await robot.executions(name)).length, before[name] + 1, name);
+  assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('a pause shows at once while a run goes on, and can be taken back', async () => {
+  await robot.act('long', 'run');
+  const page = await stage.page();
+  await alive(page);
+  await page.waitForSelector('#d-long.state-running');
+  await page.click('button[formaction="/dispatchers/long/pause"]');
+  await page.waitForSelector('#d-long.state-running .held');
+  assert.match(await page.textContent('#d-long .held'), /paused by root/);
+  const told = await robot.state('long', 'running');
+  assert.equal(told.paused.by, 'root');
+  assert.match(told.reason, /; paused by root since /);
+  await page.click('button[formaction="/dispatchers/long/resume"]');
+  await page.waitForSelector('#d-long.state-running:not(:has(.held)) button[formaction="/dispatchers/long/pause"]');
+  await robot.act('long', 'cancel');
+  await page.waitForSelector('#d-long:not(.state-running)');
+  await page.context().close();
+});
+
+test("a dispatcher's page changes and grows without being loaded again", async () => {
+  await robot.finished('hello');
+  const page = await stage.page('/dispatchers/hello');
+  await page.evaluate(() => { window.same = true; });
+  await page.waitForSelector('main[data-connection=open]');
+  const rows = () => page.locator('#history tbody tr').count();
+  const [before, bars] = [await rows(), await page.locator('#history .bar').count()];
+  const running = whenever(page, '#d-hello.state-running');
+  await robot.act('hello', 'run');
+  await running;
+  const run = (await robot.executions('hello'))[0];
+  await page.waitForSelector(`#history tbody tr:has(a[href="/executions/${run.id}"]) .outcome-normal`);
+  await page.waitForSelector('#d-hello.state-idle');
+  assert.ok((await rows()) === Math.min(before + 1, 25), `${before} rows became ${await rows()}`);
+  assert.ok((await page.locator('#history .bar').count()) === bars + 1, 'the chart grows');
+  assert.equal(await page.evaluate(() => window.same), true, 'it is the page that was loaded');
+  assert.equal(await page.locator('#dispatchers > tr').count(), 1, 'no other dispatcher comes');
+  assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('on a phone a dispatcher is a short card, its details unfold, and the log is near', async () => {
+  const page = await stage.page('/status', { viewport: { width: 390, height: 844 } });
+  await alive(page);
+  await page.waitForSelector('#d-hello.state-idle');
+  const tall = async (name) => (await page.locator(`#d-${name}`).boundingBox()).height;
+  const folded = await tall('hello');
+  assert.ok(folded <= 100, `a card is ${folded} px tall`);
+  assert.equal(await page.locator('#d-hello .c-last').isVisible(), false);
+  for (const verb of ['run', 'pause']) {
+    const { width, height } = await page.locator(`button[formaction="/dispatchers/hello/${verb}"]`).boundingBox();
+    assert.ok(width >= 44 && height >= 44, `${verb} can be hit by a finger: ${width} × ${height}`);
+  }
+  await page.click('#d-hello .fold summary');
+  await page.waitForSelector('#d-hello .c-last:visible');
+  // it goes on changing, and stays unfolded
+  const running = whenever(page, '#d-hello.state-running');
+  await robot.act('hello', 'run');
+  await running;
+  assert.equal(await page.locator('#d-hello .c-last').isVisible(), true);
+  await page.waitForSelector('#d-hello.state-idle');
+  await page.click('a.jump');
+  await eventually('the log in sight', () => page.evaluate(() => document.querySelector('#log').getBoundingClientRect().top < 300));
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, 'nothing scrolls sideways');
+  await page.context().close();
+});
+
 test('pause and resume', async () => {
   const page = await stage.page();
   await alive(page);
@@ -179,7 +278,9 @@ test('the log is filtered by source, level and pattern', async () => {
 
 test('the page says within 5 s that the service is gone, and comes back alone', async () => {
   const page = await stage.page();
+  const phone = await stage.page('/status', { viewport: { width: 390, height: 844 } });
   await alive(page);
+  await alive(phone);
   const before = (await page.textContent('#link')).trim();
   const changed = page.evaluate((text) => new Promise((resolve) => {
     const look = () => document.querySelector('#link').textContent.trim() !== text
@@ -196,8 +297,28 @@ test('the page says within 5 s that the service is gone, and comes back alone', 
   assert.ok(await page.locator('#d-hello').count(), 'the rows stay');
   assert.ok(await page.locator('button[formaction="/messenger/reconnect"], form[action="/messenger/reconnect"] button').count(), 'there is a Reconnect button');
   await picture(page, 'status-service-gone');
+  // what is said of the outage does not flicker, and says when it began
+  const beginning = () => page.getAttribute('#link .link-word time', 'datetime');
+  await page.waitForSelector('#link.link-down');
+  const began = await beginning();
+  assert.ok(Math.abs(Date.parse(began) - killed) < 6_000, `${began} is when it went away`);
+  await page.evaluate(() => {
+    window.words = new Set();
+    const look = () => window.words.add(document.querySelector('#link').className);
+    look();
+    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, attributes: true });
+  });
+  await eventually('further attempts', async () => Number(/(\d+) attempts/.exec(await page.textContent('#link'))?.[1]) >= 6);
+  assert.deepEqual(await page.evaluate(() => [...window.words]), ['pill link-down']);
+  assert.equal(await beginning(), began);
+  assert.match(await page.textContent('#node'), /Not reached/);
+  assert.match(await page.textContent('#d-often'), /due .*; the service is away/);
+  await phone.waitForSelector('#link.link-down');
+  assert.equal(await phone.evaluate(() => document.documentElement.scrollWidth), 390, 'nothing scrolls sideways');
+  await phone.context().close();
   await service.start();
   await eventually('a live page again', async () => /live/i.test(await page.textContent('#link')));
+  await eventually('its strip too', async () => /Up/.test(await page.textContent('#node')));
   await robot.live();
   const seen = whenever(page, '#d-hello.state-running');
   await robot.act('hello', 'run');

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use switchboard::control::Actor;
+use switchboard::model::execution::Cause;
 use switchboard::model::log_entry::Level;
 use switchboard::model::user::ServiceRole;
 use tokio::time::{Instant, timeout};
@@ -409,6 +410,7 @@ async fn plain_text_follows_and_obeys_nothing() {
     assert_eq!(http.get(stage.url("/logs.txt")).send().await.unwrap().status(), 401);
     stage.end().await;
 }
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_shows_in_the_row() {
     let stage = Stage::begin().await;
@@ -425,5 +427,86 @@ async fn an_action_shows_in_the_row() {
             tab.next().await.unwrap();
         }
     }
+    stage.end().await;
+}
+
+/// A page, as it comes without scripts.
+async fn page(stage: &Stage, path: &str) -> String {
+    let request = http().get(stage.url(path)).header("cookie", &stage.cookie);
+    request.send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_about_one_dispatcher_follows_its_row_and_its_history_as_they_were_first_painted() {
+    let stage = Stage::begin().await;
+    let mut tab = Tab::open(&stage).await;
+    tab.say(json!({"t": "sub", "topic": "status", "dispatcher": "clean-up"})).await;
+    tab.until(|message| message["t"] == "history").await;
+    let actor = Actor { who: "ann".into(), address: "test".into(), roles: vec![ServiceRole::ServiceAdmin] };
+    let asked = stage.web.control.run(&actor, "clean-up", Cause::Manual, None, None).await.unwrap();
+    let run = format!("href=\"/executions/{}\"", asked.execution.id);
+    let grown = |message: &Value| message["t"] == "history" && message["html"].as_str().unwrap().contains(&run);
+    let mut history = tab.until(grown).await;
+    while history["html"].as_str().unwrap().contains("/cancel\"") {
+        history = tab.until(grown).await;
+    }
+    // the row comes by another way, and may come later
+    while !tab.rows.get("d-clean-up").is_some_and(|row| row.contains(&run) && row.contains("state-idle")) {
+        tab.next().await.unwrap();
+    }
+    assert_eq!(tab.rows.keys().collect::<Vec<_>>(), ["d-clean-up"], "and of no other dispatcher");
+    assert_eq!((&tab.summary["total"], &history["dispatcher"]), (&json!(1), &json!("clean-up")));
+    let first_paint = page(&stage, "/dispatchers/clean-up").await;
+    assert!(first_paint.contains(history["html"].as_str().unwrap()), "{first_paint}\n{history}");
+    assert!(first_paint.contains(&tab.rows["d-clean-up"]), "{first_paint}\n{}", tab.rows["d-clean-up"]);
+
+    // the long poll brings the same, and a history only if it is another
+    let poll = async |query: &str| {
+        let request = http().get(stage.url(&format!("/status/poll?{query}"))).header("cookie", &stage.cookie);
+        let answer = timeout(PATIENCE + PATIENCE, request.send()).await.unwrap().unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let polled = |text: &str| -> Vec<Value> {
+        let messages: Vec<Value> = serde_json::from_str(text).unwrap();
+        messages.into_iter().filter(|message| message["t"] == "history").collect()
+    };
+    let (_, all) = poll("dispatcher=clean-up").await;
+    let mark = history["mark"].as_str().unwrap();
+    assert_eq!(polled(&all)[0]["mark"], mark);
+    let (_, none) = poll(&format!("dispatcher=clean-up&history={mark}")).await;
+    assert!(polled(&none).is_empty(), "{none}");
+    let (status, text) = poll(&format!("dispatcher={}", "x".repeat(65))).await;
+    assert!(status == 400 && text.contains("1 to 64 bytes"), "{status}: {text}");
+    tab.say(json!({"t": "sub", "topic": "status", "dispatcher": ""})).await;
+    assert_eq!(tab.until(|message| message["t"] == "bad").await["field"], "dispatcher");
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_strip_changes_when_the_node_goes_away_and_when_another_life_begins() {
+    let mut stage = Stage::begin().await;
+    let mut tab = Tab::open(&stage).await;
+    tab.follow_status().await;
+    while !tab.node.contains("service-1") {
+        tab.next().await.unwrap();
+    }
+    let first_life = tab.node.clone();
+    assert!(page(&stage, "/status").await.contains(&first_life), "painted first as it comes later: {first_life}");
+    stage.stop_service().await;
+    while !tab.node.contains("Not reached") {
+        tab.next().await.unwrap();
+    }
+    assert!(!tab.node.contains("<dt>Up</dt>"), "{}", tab.node);
+    let away = eventually("the page says it", async || {
+        let page = page(&stage, "/status").await;
+        page.contains("Not reached").then_some(page)
+    })
+    .await;
+    assert!(away.contains(&tab.node), "{away}\n{}", tab.node);
+    stage.start_service().await;
+    while tab.node.contains("Not reached") || tab.node == first_life {
+        tab.next().await.unwrap();
+    }
+    assert!(tab.node.contains("<dt>Up</dt>"), "{}", tab.node);
     stage.end().await;
 }

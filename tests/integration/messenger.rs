@@ -1,12 +1,14 @@
 //! What the messenger withstands: other keys, other versions, strangers, eavesdroppers, replays, restarts and moves.
 
+use std::collections::BTreeSet;
 use std::os::unix::net as unix;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use switchboard::base::clock::{Clock as _, SystemClock, Timestamp};
 use switchboard::messenger::Pace;
-use switchboard::messenger::client::{Incoming, LinkState};
+use switchboard::messenger::client::{Incoming, LinkState, LinkStatus};
 use switchboard::messenger::endpoint::Endpoint;
 use switchboard::messenger::error::Error;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
@@ -458,6 +460,50 @@ async fn a_button_makes_the_next_attempt_now() {
     web.client.reconnect();
     web.client.send(1, Bytes::from_static(b"still the same link")).unwrap();
     assert_eq!(web.live().await.attempts, 0);
+}
+
+/// Every state a link was in, a run of the same once, until it is as wanted; and since when it said to be away.
+async fn states(web: &Web, until: impl Fn(&LinkStatus) -> bool) -> (Vec<LinkState>, BTreeSet<Timestamp>) {
+    let mut told = web.client.status();
+    let (mut states, mut away_since) = (Vec::new(), BTreeSet::new());
+    loop {
+        let now = told.borrow_and_update().clone();
+        if states.last() != Some(&now.state) {
+            states.push(now.state);
+        }
+        if now.state != LinkState::Live {
+            away_since.insert(now.since);
+        }
+        if until(&now) {
+            return (states, away_since);
+        }
+        soon("a change", told.changed()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_outage_has_one_beginning_and_its_state_does_not_flicker() {
+    use LinkState::{Connecting, Down, Live};
+    let (place, [a, b]) = (Place::pipe(), same_keys());
+    let endpoint = place.endpoint();
+    let mut web = Web::start(&endpoint, &b, CALM);
+    let (seen, away_since) = states(&web, |status| status.attempts >= 4 && status.next_attempt_at.is_some()).await;
+    assert!(matches!(seen.as_slice(), [Connecting, Down] | [Down]), "{seen:?}");
+    assert_eq!(away_since.len(), 1, "attempts don't move its beginning: {away_since:?}");
+
+    let mut service = Service::start(&endpoint, &a).await;
+    web.client.reconnect();
+    let link = service.link().await;
+    web.up().await;
+    let (seen, _) = states(&web, |status| status.state == Live).await;
+    assert!(!seen.contains(&Connecting), "{seen:?}");
+    drop(link);
+    service.stop().await;
+    let lost = SystemClock.now();
+    let (seen, away_since) = states(&web, |status| status.attempts >= 4).await;
+    assert!(seen.ends_with(&[Down]) && seen.iter().filter(|state| **state == Down).count() == 1, "{seen:?}");
+    let [since] = Vec::from_iter(away_since)[..] else { panic!("one beginning") };
+    assert!(since.since(lost).max(lost.since(since)) < Duration::from_secs(5), "{since} is when it was lost");
 }
 
 #[tokio::test]

@@ -3,10 +3,14 @@
 pub(crate) mod site;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use switchboard::base::id::NodeId;
 use switchboard::config::settings::{Fixed, Source};
+use switchboard::model::execution::Cause;
+use switchboard::store::executions::NewExecution;
 use switchboard::web::pages::{Access, ROUTES};
 
 use self::site::{HOST, PASSWORD, SCRIPT, Site};
@@ -268,6 +272,12 @@ async fn without_a_service_node_the_page_says_why_and_shows_what_the_database_kn
     let page = site.get("/status", Some(&admin)).await.body;
     assert!(page.contains("formaction=\"/messenger/reconnect\"") && page.contains("nobody listens at"), "{page}");
     assert!(page.contains("This is what the database knows"));
+    assert!(
+        page.contains(">due <time") && page.contains("; the service is away") && !page.contains("next <time"),
+        "{page}"
+    );
+    let own = site.get("/dispatchers/disk-space", Some(&admin)).await.body;
+    assert!(own.contains("nobody listens at") && own.contains("; the service is away"), "{own}");
     assert!(page.contains("id=\"d-disk-space\"") && page.contains("df: /mnt/backup: Permission denied"));
     // every other page warns as well
     assert!(site.get("/nodes", Some(&admin)).await.body.contains("class=\"warning\""));
@@ -467,6 +477,38 @@ async fn the_output_of_a_run_is_downloaded_as_text_that_does_nothing_to_a_termin
     assert!(file.body.contains("error stderr ␛[31mno space left␛[0m <script>"), "{}", file.body);
     assert_eq!(file.body.lines().count(), 1);
     assert_eq!(site.get("/executions/999/log.txt", Some(&admin)).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn nobody_pretends_to_know_how_long_an_abandoned_run_took() {
+    let site = Site::start(false, Fixed::default()).await;
+    let admin = site.admin().await;
+    let node = NodeId::new("service-1");
+    let began = site.web.clock.now();
+    let new = NewExecution {
+        dispatcher: "disk-space".to_owned(),
+        cause: Cause::Schedule,
+        requested_by: None,
+        queued_at: began,
+        after: None,
+        idempotency_key: None,
+        retry_of: None,
+    };
+    let mut transaction = site.store.begin().await.unwrap();
+    let run = transaction.begin_execution(&new, &node, 1).await.unwrap().unwrap();
+    let seen = began.plus(Duration::from_hours(3));
+    transaction.abandon_executions(&node, Some(seen), "the service node ended while this ran").await.unwrap();
+    transaction.commit().await.unwrap();
+    let page = site.get(&format!("/executions/{}", run.id), Some(&admin)).await.body;
+    let ended = format!("<dt>Ended</dt><dd>not known; not before <time datetime=\"{seen}\"");
+    assert!(page.contains(&ended) && page.contains("<dt>Duration</dt><dd>unknown</dd>"), "{page}");
+    assert!(page.contains("the service node ended while this ran"), "{page}");
+    for path in ["/dispatchers/disk-space", "/executions"] {
+        let page = site.get(path, Some(&admin)).await.body;
+        assert!(page.contains("class=\"right number\">unknown</td>") && !page.contains("3 h"), "{path}: {page}");
+    }
+    let status = site.get("/status", Some(&admin)).await.body;
+    assert!(status.contains("abandoned, duration unknown, ") && status.contains(">duration unknown<"), "{status}");
 }
 
 #[tokio::test]

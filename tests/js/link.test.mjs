@@ -37,10 +37,10 @@ function browser(answers = []) {
   return env;
 }
 
-function linkOn(env, since = { value: null }) {
+function linkOn(env, since = { value: null }, dispatcher = undefined) {
   const states = [];
   const messages = [];
-  const topics = () => [{ topic: 'status' }, { topic: 'log', since: since.value, level: 'info', sources: [], q: '' }];
+  const topics = () => [{ topic: 'status', dispatcher }, { topic: 'log', since: since.value, level: 'info', sources: [], q: '' }];
   const on = { message: (message) => messages.push(message), state: (state) => states.push(state) };
   const link = new Link({ live: '/status/live', poll: '/status/poll' }, topics, on, env);
   link.start();
@@ -83,6 +83,23 @@ test('where no socket passes twice it polls, and says so', async () => {
   assert.equal(messages.at(-1).version, 7);
   assert.match(env.asked[0], /version=0&log=1&since=e%3A1&level=info/);
   assert.match(env.asked[1], /version=7/);
+});
+
+test('a page about one dispatcher says which, and a poll which history it has', async () => {
+  const history = { t: 'history', dispatcher: 'disk-space', mark: 'abc', html: '' };
+  const env = browser([{ status: 200, messages: [{ t: 'hello' }, { t: 'snapshot', version: 7, rows: [] }, history] }]);
+  linkOn(env, { value: null }, 'disk-space');
+  env.sockets[0].accept();
+  assert.deepEqual(env.sockets[0].sent[1], { t: 'sub', topic: 'status', dispatcher: 'disk-space' });
+  env.sockets[0].fail();
+  for (let n = 1; n <= 2; n += 1) {
+    env.runTimers();
+    env.sockets[n].fail();
+  }
+  env.runTimers();
+  await settle();
+  assert.match(env.asked[0], /version=0&dispatcher=disk-space&log=1/);
+  assert.match(env.asked[1], /version=7&dispatcher=disk-space&history=abc/);
 });
 
 test('a node that is away is no reason to poll for ever', async () => {

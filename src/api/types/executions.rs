@@ -42,10 +42,10 @@ pub struct ExecutionItem {
     /// When it began.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// How long it took, in milliseconds.
+    /// How long it took, in milliseconds; none while it goes on, or if nobody knows (abandoned).
     pub duration_ms: Option<u64>,
     /// `normal`, `warning`, `error`, `cancelled` or `abandoned`.
     #[schema(value_type = Option<String>)]

@@ -28,9 +28,10 @@ pub struct StatusAnswer {
 /// The way to the service node.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct MessengerStatus {
-    /// `live`, `connecting` or `down`.
+    /// `live`; `connecting`: away, but no attempt has failed yet; `down`: at least one has, until it is live again.
     pub state: String,
-    /// Since when it is in this state.
+    /// While it is live: since when. Otherwise: since when it is away, which no attempt changes; if it was never live, since this
+    /// node started.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Where it leads.
@@ -42,7 +43,7 @@ pub struct MessengerStatus {
     pub error: Option<String>,
     /// Failed attempts since it was last live.
     pub attempts: u64,
-    /// When the next attempt is made, while it is down.
+    /// When the next attempt is made; none while one is being made.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
     /// How long the other end took to answer, in milliseconds.
@@ -140,7 +141,9 @@ pub struct Dispatcher {
     pub state: String,
     /// Why it is in this state, in words.
     pub reason: String,
-    /// When it runs by itself next.
+    /// Who holds it back from beginning anything by itself, also while a run goes on.
+    pub paused: Option<PausedItem>,
+    /// When it runs by itself next; while the service node is away, when it was to.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_at: Option<Timestamp>,
     /// The runs that are going on.
@@ -159,6 +162,16 @@ pub struct Dispatcher {
     pub failures: u32,
     /// Times passed over because the run before had not ended.
     pub skipped: u64,
+}
+
+/// A dispatcher held back by somebody.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PausedItem {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
 }
 
 /// A run that is going on.
@@ -191,11 +204,11 @@ pub struct LastRun {
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When it ended; of an abandoned one, when its node last gave a sign of life: not before that.
     #[schema(value_type = String, format = DateTime)]
     pub finished_at: Timestamp,
-    /// How long it took, in milliseconds.
-    pub duration_ms: u64,
+    /// How long it took, in milliseconds; none if nobody knows (abandoned).
+    pub duration_ms: Option<u64>,
     /// `normal`, `warning`, `error`, `cancelled` or `abandoned`.
     #[schema(value_type = String)]
     pub outcome: Outcome,

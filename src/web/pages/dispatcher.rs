@@ -6,28 +6,23 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::control::Asked;
 use crate::messenger::client::LinkState;
-use crate::model::execution::{Cause, Execution};
-use crate::protocol::state::{Bar, DispatcherState, Origin};
-use crate::store::executions::ExecutionFilter;
+use crate::model::execution::Cause;
+use crate::protocol::state::{DispatcherState, Origin};
+use crate::web::WebState;
 use crate::web::asked::{Behind, InPath, Nothing, OfExecution};
 use crate::web::form::Acting;
-use crate::web::fragment::dispatcher_row;
+use crate::web::fragment::{dispatcher_row, link_pill, stale};
+use crate::web::history::history;
 use crate::web::html::{Html, visible};
-use crate::web::moment::length;
 use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
 use crate::web::texts::{EN, Texts};
-use crate::web::words::RunRow;
-use crate::web::{WebState, chart};
 
 /// The service node is waited for so long after nobody watched for a while.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(300);
-
-/// Runs in the table, and at most so many in the chart.
-const RUNS: u32 = 25;
 
 #[derive(Template)]
 #[template(path = "pages/dispatcher.html")]
@@ -36,14 +31,12 @@ struct DispatcherPage {
     frame: Frame,
     title: Html,
     description: Html,
+    link: Html,
+    stale: Option<Phrase>,
     row: Html,
     d: DispatcherState,
     origin: &'static str,
-    median: Option<String>,
-    rate: Option<Phrase>,
-    chart: Html,
-    charted: usize,
-    runs: Vec<RunRow>,
+    history: Html,
 }
 
 /// GET `/dispatchers/{name}`
@@ -54,53 +47,42 @@ pub(crate) async fn dispatcher(
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let _watcher = web.hub.watch();
-    let d = find(&web, &name)
+    let (d, live) = find(&web, &name)
         .await?
         .ok_or_else(|| Problem::new(axum::http::StatusCode::NOT_FOUND, EN.no_such_dispatcher.with("name", &name)))?;
-    let filter = ExecutionFilter {
-        dispatcher: Some(d.name.clone()),
-        limit: u32::try_from(chart::LARGE.slots).unwrap_or(RUNS),
-        ..ExecutionFilter::default()
-    };
-    let runs = web.store.executions(&filter).await?;
-    let bars: Vec<Bar> = runs.iter().rev().filter_map(bar).collect();
-    let well = bars.iter().filter(|bar| bar.outcome.as_str() == "normal").count();
-    let frame = Frame::new(&web, &who, Place::Status, d.title.clone()).noting(&done);
+    let link = web.hub.link();
+    let mut frame = Frame::new(&web, &who, Place::Status, d.title.clone()).noting(&done);
+    frame.live = true;
     let page = DispatcherPage {
         t: EN,
         title: visible(&d.title),
         description: visible(&d.description),
-        row: Html::rendered(dispatcher_row(&d)),
+        link: Html::rendered(link_pill(&link)),
+        stale: (!live).then(|| stale(&link)),
+        row: Html::rendered(dispatcher_row(&d, live)),
         origin: match d.origin {
             Origin::BuiltIn => EN.origin_built_in,
             Origin::Job => EN.origin_job,
             Origin::Program => EN.origin_program,
         },
-        median: d.median_duration().map(length),
-        rate: (!bars.is_empty()).then(|| EN.rate.with("well", well).with("all", bars.len())),
-        chart: chart::bars(&bars, chart::LARGE),
-        charted: bars.len(),
-        runs: runs.iter().take(RUNS as usize).map(RunRow::of).collect(),
+        history: Html::rendered(history(&web.store, &d.name).await?),
         d,
         frame,
     };
     Ok(show(&page))
 }
 
-fn bar(run: &Execution) -> Option<Bar> {
-    Some(Bar { execution: run.id, started_at: run.started_at?, finished_at: run.finished_at?, outcome: run.outcome? })
-}
-
-async fn find(web: &WebState, name: &str) -> Result<Option<DispatcherState>, Problem> {
+/// The dispatcher, and whether the service node says so itself.
+async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
     web.hub.current(PATIENCE).await;
     let picture = web.hub.picture();
     if picture.link.state == LinkState::Live
         && let Some(state) = &picture.state
     {
-        return Ok(state.dispatchers.get(name).cloned());
+        return Ok(state.dispatchers.get(name).cloned().map(|dispatcher| (dispatcher, true)));
     }
     let stored = crate::live::stored::dispatchers(&web.store).await?;
-    Ok(stored.into_iter().find(|dispatcher| dispatcher.name == name))
+    Ok(stored.into_iter().find(|dispatcher| dispatcher.name == name).map(|dispatcher| (dispatcher, false)))
 }
 
 /// POST `/dispatchers/{name}/{verb}`: run, pause, resume or cancel.

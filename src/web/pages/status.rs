@@ -7,18 +7,16 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::live::hub::Picture;
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;
-use crate::protocol::state::{DispatcherState, NodeFacts};
+use crate::protocol::state::DispatcherState;
 use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
 use crate::web::asked::Behind;
-use crate::web::fragment::{dispatcher_row, link_pill};
+use crate::web::fragment::{dispatcher_row, link_pill, node_strip, stale};
 use crate::web::html::Html;
 use crate::web::lines::{LogQuery, LogRow, end_of, of_hub, of_kept};
-use crate::web::moment::{since, stamp};
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -42,7 +40,7 @@ struct StatusPage {
     link: Html,
     stale: Option<Phrase>,
     troubles: Vec<Trouble>,
-    node: Option<Strip>,
+    node: Html,
     database: String,
     dispatchers: Vec<Html>,
     summary: Phrase,
@@ -54,12 +52,6 @@ struct StatusPage {
     since: String,
     hidden: Option<Phrase>,
     narrow: bool,
-}
-
-struct Strip {
-    facts: NodeFacts,
-    up_since: Html,
-    up: Html,
 }
 
 /// GET `/status`
@@ -116,19 +108,15 @@ pub(crate) async fn status(
     let page = StatusPage {
         t: EN,
         link: Html::rendered(link_pill(&picture.link)),
-        stale: (!live).then(|| stale(&picture)),
+        stale: (!live).then(|| stale(&picture.link)),
         // a database that can't say is told of where it is looked after; the page goes on with what was heard
         troubles: troubles(&web).await.unwrap_or_default(),
-        node: picture.state.as_ref().map(|state| Strip {
-            up_since: stamp(state.node.started_at),
-            up: since(state.node.started_at),
-            facts: state.node.clone(),
-        }),
+        node: Html::rendered(node_strip(picture.state.as_ref().map(|state| &state.node), &picture.link)),
         database: web.database.clone(),
         summary: summary(&dispatchers),
         sources: sources(&log, &dispatchers, &rows),
         levels: Level::ALL.into_iter().map(|level| (level.as_str(), level == log.level())).collect(),
-        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher))).collect(),
+        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher, live))).collect(),
         since: end_of(&rows).map(|cursor| cursor.to_string()).unwrap_or_default(),
         hidden: (hidden > 0).then(|| EN.lines_hidden.count(hidden)),
         narrow: log.is_narrow() || !log.level.is_empty(),
@@ -138,11 +126,6 @@ pub(crate) async fn status(
         frame,
     };
     Ok(show(&page))
-}
-
-fn stale(picture: &Picture) -> Phrase {
-    let cause = picture.link.error.as_deref().unwrap_or(EN.link_no_cause);
-    EN.stale.with("cause", cause).markup("since", stamp(picture.link.since))
 }
 
 /// How many are in a state that wants attention.

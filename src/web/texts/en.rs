@@ -22,16 +22,18 @@ texts! {
     // the link to the service node
     link_live: "Live", link_connecting: "Connecting", link_down: "Can't reach the service",
     link_at: "at", link_attempts: "{n} attempt|{n} attempts", link_next: "next attempt {when}",
+    link_trying: "trying now",
     link_no_cause: "no answer from the service node yet", reconnect: "Reconnect",
     link_warning: "The service can't be reached: {cause}. Everything still works; what you ask for starts within {poll}.",
     stale: "The service node is not heard since {since}: {cause}. This is what the database knows; it may be old.",
 
     // service status
     node_id: "Node", node_host: "Host", node_version: "Version", node_pid: "Process",
-    node_up: "Up", node_database: "Database", node_unheard: "not heard yet",
+    node_up: "Up", node_database: "Database", node_unheard: "not heard yet", node_unreached: "Not reached",
     dispatchers: "Dispatchers", dispatchers_caption: "Dispatchers, what each is doing and why",
     summary_well: "{n} dispatcher, {busy} running|{n} dispatchers, {busy} running",
     summary_bad: "{n} dispatcher, {busy} running, {bad} in trouble|{n} dispatchers, {busy} running, {bad} in trouble",
+    details_of: "Details of", to_log: "To the log",
     no_dispatchers: "No service node has declared a dispatcher yet.",
     no_dispatchers_hint: "They appear by themselves as soon as one starts: switchboard run --role service",
     col_dispatcher: "Dispatcher", col_state: "State", col_load: "Running", col_last: "Last run", col_next: "Next run",
@@ -43,6 +45,9 @@ texts! {
     reason_running: "{n} of {limit}", reason_paused: "by {who} {when}",
     reason_failing: "failed once; no further attempt is planned|failed {n} times in a row; no further attempt is planned",
     reason_failing_next: "failed once; next attempt {when}|failed {n} times in a row; next attempt {when}",
+    reason_away: "{due}; the service is away",
+    reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
+    paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_disabled: "by {by}",
     running_for: "running for", progress_of: "Progress of run", steps: "{done} of {total}",
     steps_of: "{done} of {total} · {text}", done_about: "done about {when}", usually: "usually {duration}",
@@ -71,7 +76,7 @@ texts! {
     no_such_dispatcher: "There is no dispatcher called {name}. It may have been taken out of the configuration.",
     no_such_execution: "There is no execution #{n}. Old ones are deleted as Retention.ExecutionAge says.",
     fact_name: "Name", fact_origin: "Declared by", fact_schedule: "Schedule", fact_limit: "Runs at once",
-    fact_median: "Usual duration", fact_rate: "Ended well", rate: "{well} of the last {all}",
+    rate: "{well} of the last {all} ended well",
     origin_built_in: "Switchboard itself", origin_job: "the configuration file", origin_program: "the program",
     durations: "Durations", runs: "Runs", runs_caption: "Runs, newest first", all_runs: "All its runs", its_log: "Its log",
     no_runs: "No runs yet.", no_runs_hint: "Every run of a dispatcher appears here, with its outcome and output.",
@@ -87,6 +92,7 @@ texts! {
     fact_node: "On node", fact_asked_by: "Asked by", fact_cancelled_by: "Cancelled by", fact_retry_of: "Retry of",
     chain: "Attempts", output: "Output", follow_output: "Follow it in the log",
     output_none: "This run has left no output, or it has been deleted since (Retention.LogAge, Retention.LogSize).",
+    ended_not_before: "not known; not before {when}", unknown: "unknown", duration_unknown: "duration unknown",
     output_none_yet: "No output yet.", output_cut: "The newest {n} lines; all are in the download.",
 
     // advanced settings

@@ -1,17 +1,20 @@
 //! What several viewers get alike, made once: rendered rows, whole patches, batches of lines.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 
 use crate::base::id::Cursor;
 use crate::live::filter::LineFilter;
-use crate::live::hub::{Changed, Hub, Lines};
-use crate::live::mirror::Summary;
+use crate::live::hub::{Hub, Lines};
+use crate::live::mirror::{Changed, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
-use crate::web::fragment::{dispatcher_row, link_pill};
-use crate::web::moment::stamp;
+use crate::store::Store;
+use crate::store::error::Error;
+use crate::web::fragment::{dispatcher_row, link_pill, node_strip, stale};
+use crate::web::history::history;
 use crate::web::phrase::Fill as _;
 use crate::web::texts::EN;
 use crate::web::viewer::wire;
@@ -21,6 +24,9 @@ const BATCHES: usize = 16;
 
 /// Patches kept for others who have seen the same version; the oldest is dropped.
 const PATCHES: usize = 8;
+
+/// Histories kept for others who follow the same dispatcher; the oldest is dropped.
+const HISTORIES: usize = 16;
 
 /// A batch has at most so many lines.
 const BATCH_LINES: usize = 500;
@@ -39,11 +45,20 @@ struct Shared {
     rows: HashMap<String, (u64, Arc<str>)>,
     patches: VecDeque<Patched>,
     batches: VecDeque<Batched>,
+    histories: VecDeque<(Arc<str>, u64, Told)>,
 }
 
-/// From which version to which, and the messages that lead there.
+/// A history, as the message that tells it, and what tells it from another.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) mark: String,
+    pub(crate) message: Utf8Bytes,
+}
+
+/// From which version to which, of which dispatcher alone (of all if none), and the messages that lead there.
 #[derive(Debug)]
 struct Patched {
+    only: Option<Arc<str>>,
     from: u64,
     to: u64,
     messages: Arc<[Utf8Bytes]>,
@@ -69,32 +84,59 @@ pub(crate) struct Batch {
 }
 
 impl Painted {
-    /// Messages that bring a viewer of the status from `version` to the present one.
-    pub(crate) fn patch(&self, hub: &Hub, version: u64) -> (u64, Arc<[Utf8Bytes]>) {
+    /// Messages that bring a viewer of the status, or of one dispatcher, from `version` to the present one.
+    pub(crate) fn patch(&self, hub: &Hub, version: u64, only: Option<&Arc<str>>) -> (u64, Arc<[Utf8Bytes]>) {
         if hub.version() == version {
             return (version, Arc::from([]));
         }
-        let changed = hub.changed_since(version);
+        let changed = hub.changed_since(version, only.map(AsRef::as_ref));
         let (from, to) = (if changed.whole { 0 } else { version }, changed.version);
-        if let Some(known) = self.lock().patches.iter().find(|known| (known.from, known.to) == (from, to)) {
+        if only.is_some() && changed.is_empty() {
+            return (to, Arc::from([]));
+        }
+        let same = |known: &&Patched| (known.from, known.to, known.only.as_ref()) == (from, to, only);
+        if let Some(known) = self.lock().patches.iter().find(same) {
             return (to, Arc::clone(&known.messages));
         }
-        let messages: Arc<[Utf8Bytes]> = self.paint(&changed).into();
+        let messages: Arc<[Utf8Bytes]> = self.paint(hub, &changed).into();
         let mut shared = self.lock();
         if shared.patches.len() == PATCHES {
             shared.patches.pop_front();
         }
-        shared.patches.push_back(Patched { from, to, messages: Arc::clone(&messages) });
+        shared.patches.push_back(Patched { only: only.cloned(), from, to, messages: Arc::clone(&messages) });
         (to, messages)
     }
 
-    fn paint(&self, changed: &Changed) -> Vec<Utf8Bytes> {
+    /// The history of a dispatcher as it was at this revision of the database, or since.
+    ///
+    /// # Errors
+    /// If the database can't be read.
+    pub(crate) async fn history(&self, store: &Store, name: &Arc<str>, revision: u64) -> Result<Told, Error> {
+        let known = |(of, at, _): &&(Arc<str>, u64, Told)| of == name && *at == revision;
+        if let Some((.., told)) = self.lock().histories.iter().find(known) {
+            return Ok(told.clone());
+        }
+        let html = history(store, name).await?;
+        let mut hasher = DefaultHasher::new();
+        html.hash(&mut hasher);
+        let mark = format!("{:016x}", hasher.finish());
+        let told = Told { message: wire::history(name, &mark, &html), mark };
+        let mut shared = self.lock();
+        shared.histories.retain(|(of, ..)| of != name);
+        if shared.histories.len() == HISTORIES {
+            shared.histories.pop_front();
+        }
+        shared.histories.push_back((Arc::clone(name), revision, told.clone()));
+        Ok(told)
+    }
+
+    fn paint(&self, hub: &Hub, changed: &Changed) -> Vec<Utf8Bytes> {
         let mut rows: Vec<Arc<str>> = Vec::with_capacity(changed.dispatchers.len());
         for (version, dispatcher) in &changed.dispatchers {
             let known =
                 self.lock().rows.get(&dispatcher.name).filter(|(of, _)| of == version).map(|(_, row)| row.clone());
             rows.push(known.unwrap_or_else(|| {
-                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher));
+                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher, changed.live));
                 self.lock().rows.insert(dispatcher.name.clone(), (*version, Arc::clone(&row)));
                 row
             }));
@@ -106,7 +148,10 @@ impl Painted {
         let mut patch = wire::Patch {
             version: changed.version,
             live: changed.live,
-            link: changed.link.as_ref().map(|link| (link, link_pill(link), stale(link))),
+            link: changed.link.as_ref().map(|link| (link, link_pill(link), stale_or_none(link))),
+            // it says also whether the node can be reached
+            node: (changed.link.is_some() || changed.node.is_some())
+                .then(|| node_strip(hub.node().as_ref(), &hub.link())),
             summary: changed.summary,
             summary_html: summary(changed.summary),
             all: changed.whole.then(|| changed.dispatchers.iter().map(|(_, row)| id(&row.name)).collect()),
@@ -126,7 +171,7 @@ impl Painted {
                 return messages;
             }
             from = to;
-            (patch.link, patch.all) = (None, None);
+            (patch.link, patch.node, patch.all) = (None, None, None);
             patch.removed.clear();
         }
     }
@@ -163,12 +208,8 @@ impl Painted {
 }
 
 /// What stands above the page while the service node can't be reached; empty while it can.
-fn stale(link: &LinkStatus) -> String {
-    if link.state == LinkState::Live {
-        return String::new();
-    }
-    let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
-    EN.stale.with("cause", cause).markup("since", stamp(link.since)).to_string()
+fn stale_or_none(link: &LinkStatus) -> String {
+    if link.state == LinkState::Live { String::new() } else { stale(link).to_string() }
 }
 
 /// How many are in a state that wants attention.

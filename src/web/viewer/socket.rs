@@ -11,6 +11,7 @@ use crate::base::id::Cursor;
 use crate::web::WebState;
 use crate::web::viewer::admission::{ASKED_EVERY, Admitted, Checks, Standing};
 use crate::web::viewer::channel::Channel;
+use crate::web::viewer::followed::{Followed, changed_after};
 use crate::web::viewer::tab::{Sources, Tab};
 use crate::web::viewer::wire::{self, Bye, PING_MS, Said, Subscription, Topic};
 use crate::web::viewer::wish;
@@ -41,6 +42,8 @@ pub(crate) struct Socket {
     tab: Tab,
     versions: watch::Receiver<u64>,
     lines: watch::Receiver<u64>,
+    /// The revisions of the database.
+    changes: watch::Receiver<u64>,
     greeted: bool,
     heard_at: Instant,
     said_at: Instant,
@@ -55,6 +58,7 @@ impl Socket {
             tab: Tab::default(),
             versions: state.hub.versions(),
             lines: state.hub.lines_seen(),
+            changes: state.store.changes(),
             greeted: false,
             heard_at: Instant::now(),
             said_at: Instant::now(),
@@ -99,6 +103,7 @@ impl Socket {
                 () = std::future::ready(()), if more => None,
                 _ = self.versions.changed(), if follows_status => None,
                 _ = self.lines.changed(), if takes_lines => None,
+                () = changed_after(&mut self.changes, self.tab.history_due_at()) => None,
                 () = sleep_until(ping_at) => Some(wire::ping(state.clock.now())),
             };
             let mut out: Vec<Utf8Bytes> = Vec::from_iter(said);
@@ -149,10 +154,7 @@ impl Socket {
                 Err(End::Bye(Bye::new("bad-message", close_code::POLICY, "the first message is a hello")))
             }
             Said::Sub(wanted) => Ok(match wanted.topic {
-                Topic::Status => {
-                    self.tab.follow_status(0);
-                    None
-                }
+                Topic::Status => self.follow_status(&wanted),
                 Topic::Log => self.follow_log(&wanted),
             }),
             Said::Unsub { topic: Topic::Status } => {
@@ -167,6 +169,16 @@ impl Socket {
                 self.tab.acknowledge(epoch, seq);
                 Ok(None)
             }
+        }
+    }
+
+    fn follow_status(&mut self, asked: &Subscription) -> Option<Utf8Bytes> {
+        match asked.dispatcher.as_deref().map(|name| Followed::new(name, None)).transpose() {
+            Ok(only) => {
+                self.tab.follow_status(0, only);
+                None
+            }
+            Err(text) => Some(wire::bad("dispatcher", &text)),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::live::hub::Hub;
 use crate::live::log::{Reach, Restart};
 use crate::store::Store;
 
+use crate::web::viewer::followed::Followed;
 use crate::web::viewer::kept::{self, Upto};
 use crate::web::viewer::painted::Painted;
 use crate::web::viewer::wire::{self, WINDOW};
@@ -37,9 +38,17 @@ pub(crate) struct Sources<'a> {
 /// One tab.
 #[derive(Debug, Default)]
 pub(crate) struct Tab {
-    /// The version of the status it has, if it follows the status.
-    status: Option<u64>,
+    status: Option<Status>,
     log: Option<Box<Log>>,
+}
+
+/// The status as a tab follows it.
+#[derive(Debug)]
+struct Status {
+    /// The version it has.
+    version: u64,
+    /// The one dispatcher it is about; all if none.
+    only: Option<Followed>,
 }
 
 #[derive(Debug)]
@@ -62,9 +71,9 @@ struct Sent {
 }
 
 impl Tab {
-    /// Follows the status from a version on; 0 is from the whole.
-    pub(crate) fn follow_status(&mut self, version: u64) {
-        self.status = Some(version);
+    /// Follows the status from a version on; 0 is from the whole. Of one dispatcher alone, with its history, if there is one.
+    pub(crate) fn follow_status(&mut self, version: u64, only: Option<Followed>) {
+        self.status = Some(Status { version, only });
     }
 
     /// Follows lines from a place on, or from the newest [`NEWEST`]; what was followed before is forgotten.
@@ -83,6 +92,12 @@ impl Tab {
 
     pub(crate) fn follows_status(&self) -> bool {
         self.status.is_some()
+    }
+
+    /// When a change of the database may be news to the tab: it follows a history. None if it does not.
+    pub(crate) fn history_due_at(&self) -> Option<Instant> {
+        let followed = self.status.as_ref()?.only.as_ref()?;
+        Some(followed.due_at().unwrap_or_else(Instant::now))
     }
 
     /// Whether lines are followed and may be sent now: not while too many are under way.
@@ -108,10 +123,14 @@ impl Tab {
 
     /// What is to be told now, at most about one batch; whether there is more to tell at once.
     pub(crate) async fn collect(&mut self, from: Sources<'_>, out: &mut Vec<Utf8Bytes>) -> bool {
-        if let Some(version) = self.status {
-            let (now, messages) = from.painted.patch(from.hub, version);
+        if let Some(status) = &mut self.status {
+            let only = status.only.as_ref().map(Followed::name);
+            let (now, messages) = from.painted.patch(from.hub, status.version, only);
             out.extend_from_slice(&messages);
-            self.status = Some(now);
+            status.version = now;
+            if let (Some(followed), Some(store)) = (&mut status.only, from.store) {
+                out.extend(followed.news(from.painted, store).await);
+            }
         }
         if !self.takes_lines() {
             return false;

@@ -55,6 +55,9 @@ pub(crate) enum Topic {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Subscription {
     pub(crate) topic: Topic,
+    /// Of the status only this dispatcher, with its history.
+    #[serde(default)]
+    pub(crate) dispatcher: Option<String>,
     /// Said back when it is followed.
     #[serde(default)]
     pub(crate) id: Option<u64>,
@@ -166,6 +169,8 @@ pub(crate) struct Patch<'a> {
     pub(crate) live: bool,
     /// The link, if to be told: its pill, and what stands above the page while it is not live.
     pub(crate) link: Option<(&'a LinkStatus, String, String)>,
+    /// The node's strip, if to be told.
+    pub(crate) node: Option<String>,
     pub(crate) summary: Summary,
     /// The same in words, as markup.
     pub(crate) summary_html: String,
@@ -194,6 +199,9 @@ pub(crate) fn patch(patch: &Patch<'_>, rows: &[std::sync::Arc<str>]) -> Utf8Byte
     if let Some((link, pill, stale)) = &patch.link {
         head["link"] = serde_json::json!({ "state": link.state, "html": pill, "stale": stale });
     }
+    if let Some(strip) = &patch.node {
+        head["node"] = serde_json::json!({ "html": strip });
+    }
     if let Some(all) = &patch.all {
         head["all"] = serde_json::json!(all);
     }
@@ -206,6 +214,11 @@ pub(crate) fn patch(patch: &Patch<'_>, rows: &[std::sync::Arc<str>]) -> Utf8Byte
     text.push_str(&rows.join(","));
     text.push_str("]}");
     text.into()
+}
+
+/// The history of a dispatcher; `mark` is another when the history is.
+pub(crate) fn history(dispatcher: &str, mark: &str, html: &str) -> Utf8Bytes {
+    json(&serde_json::json!({ "t": "history", "dispatcher": dispatcher, "mark": mark, "html": html }))
 }
 
 /// A row with the id it replaces.
@@ -262,6 +275,7 @@ mod tests {
             version: 9,
             live: true,
             link: None,
+            node: None,
             summary: Summary::default(),
             summary_html: String::new(),
             all: None,

@@ -26,6 +26,8 @@ pub(crate) struct Tab {
     /// Ids of rows, with their HTML.
     pub(crate) rows: BTreeMap<String, String>,
     pub(crate) link: Value,
+    /// The node's strip.
+    pub(crate) node: String,
     pub(crate) summary: Value,
 }
 
@@ -132,7 +134,8 @@ impl Tab {
 
     pub(crate) async fn connect_as(request: Request) -> Self {
         let (wire, _) = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap().unwrap();
-        Self { wire, account: Account::default(), rows: BTreeMap::new(), link: Value::Null, summary: Value::Null }
+        let (rows, link, node, summary) = (BTreeMap::new(), Value::Null, String::new(), Value::Null);
+        Self { wire, account: Account::default(), rows, link, node, summary }
     }
 
     /// Connected and greeted.
@@ -183,6 +186,9 @@ impl Tab {
             }
             if !message["link"].is_null() {
                 self.link = message["link"].clone();
+            }
+            if let Some(strip) = message["node"]["html"].as_str() {
+                strip.clone_into(&mut self.node);
             }
             if !message["summary"].is_null() {
                 self.summary = message["summary"].clone();

@@ -366,6 +366,7 @@ pub(crate) fn state(now: Timestamp) -> NodeState {
                 origin: Origin::Job,
                 schedule: schedule.to_owned(),
                 activity,
+                paused: None,
                 next_at: None,
                 running: vec![],
                 limit: 1,

@@ -9,7 +9,7 @@ use switchboard::model::execution::Outcome;
 use switchboard::model::log_entry::{Level, LogEntry};
 use switchboard::protocol::Kind;
 use switchboard::protocol::command::Command;
-use switchboard::protocol::state::Activity;
+use switchboard::protocol::state::{Activity, Pause};
 use switchboard::service::dispatcher::Verdict;
 use tempfile::tempdir;
 
@@ -87,6 +87,30 @@ async fn times_passed_over_and_pauses_are_shown() {
     let paused = Activity::Paused { by: "ann".into(), since: Timestamp::from_micros(7) };
     let seen = mirror.until(|seen| seen.dispatcher("job").activity == paused).await;
     assert_eq!(seen.dispatcher("job").next_at, None);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_is_told_while_a_run_goes_on() {
+    let data = tempdir().unwrap();
+    let (dispatcher, steps) = played(definition("job", Schedule::Manual), |_| Act::UntilLet);
+    let node = Setup::new().start(data.path(), vec![dispatcher]).await;
+    let mirror = Mirror::watching(&node).await;
+    node.ask("job").await;
+    steps.begun(1).await;
+    let since = Timestamp::from_micros(7);
+    let mut transaction = node.store.begin().await.unwrap();
+    transaction.pause_dispatcher("job", "ann", since).await.unwrap();
+    transaction.commit().await.unwrap();
+    let pause = Pause { by: "ann".into(), since };
+    let seen = mirror.until(|seen| seen.dispatcher("job").paused.as_ref() == Some(&pause)).await;
+    assert_eq!(seen.dispatcher("job").activity, Activity::Running, "the run is not ended by it");
+    let mut transaction = node.store.begin().await.unwrap();
+    transaction.resume_dispatcher("job").await.unwrap();
+    transaction.commit().await.unwrap();
+    let seen = mirror.until(|seen| seen.dispatcher("job").paused.is_none()).await;
+    assert_eq!(seen.dispatcher("job").activity, Activity::Running);
+    steps.lets.add_permits(1);
     node.stop().await;
 }
 

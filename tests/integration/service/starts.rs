@@ -13,6 +13,7 @@ use switchboard::service::dispatcher::Verdict;
 use switchboard::store::executions::NewExecution;
 use tempfile::tempdir;
 
+use crate::service::mirror::Mirror;
 use crate::service::{Act, Setup, definition, eventually, open, played};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,9 +85,17 @@ async fn a_time_missed_while_the_node_was_down_is_made_up_for_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_of_a_former_life_are_abandoned() {
     let data = tempdir().unwrap();
-    let setup = Setup::new();
+    let clock = ManualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let setup = Setup { clock: clock.clone(), ..Setup::new() };
+    let (dispatcher, _) = played(definition("job", Schedule::Manual), |_| Act::End(Verdict::normal(None)));
+    // a life that ended well, so that the node is known
+    let node = setup.start(data.path(), vec![Arc::clone(&dispatcher) as Arc<_>]).await;
+    node.ended_runs(HEARTBEAT, 1).await;
+    node.stop().await;
+    clock.advance(Duration::from_hours(1));
     let before = Shutdown::new();
     let store = open(data.path(), &setup.clock, &before).await;
+    let began = clock.now();
     let new = NewExecution {
         dispatcher: "job".into(),
         cause: Cause::Schedule,
@@ -98,11 +107,23 @@ async fn runs_of_a_former_life_are_abandoned() {
     };
     let mut transaction = store.begin().await.unwrap();
     transaction.begin_execution(&new, &setup.id, 1).await.unwrap().unwrap();
+    clock.advance(Duration::from_secs(20));
+    let beat = clock.now();
+    transaction.beat_node(&setup.id, None, beat).await.unwrap();
     transaction.commit().await.unwrap();
     before.stop();
-    let (dispatcher, _) = played(definition("job", Schedule::Manual), |_| Act::End(Verdict::normal(None)));
+    clock.advance(Duration::from_hours(9));
     let node = setup.start(data.path(), vec![dispatcher]).await;
-    assert_eq!(node.runs("job").await[0].outcome, Some(Outcome::Abandoned));
+    let run = &node.runs("job").await[0];
+    assert_eq!((run.outcome, run.started_at), (Some(Outcome::Abandoned), Some(began)));
+    assert_eq!((run.finished_at, run.duration()), (Some(beat), None), "the hours without a node are no part of it");
+    let why = format!("the service node ended while this ran, some time after {beat}; found at its next start");
+    assert_eq!(run.message.as_deref(), Some(&*why));
+    let mirror = Mirror::watching(&node).await;
+    let seen = mirror.until(|seen| seen.dispatcher("job").last_error.is_some()).await;
+    let job = seen.dispatcher("job");
+    assert_eq!(job.last_error.as_ref().unwrap().message, why);
+    assert_eq!((job.last().unwrap().duration(), job.median_duration()), (None, None));
     node.ask("job").await;
     assert_eq!(node.ended_runs("job", 2).await[1].outcome, Some(Outcome::Normal), "its place is free");
     node.stop().await;

@@ -240,10 +240,17 @@ async fn runs_of_a_former_life_are_abandoned() {
     let mine = tx.begin_execution(&due("a"), &here(), 9).await.unwrap().unwrap().id;
     let theirs = tx.begin_execution(&due("a"), &NodeId::new("service-2"), 9).await.unwrap().unwrap().id;
     let waiting = tx.request_execution(&asked("a", None)).await.unwrap().execution.id;
-    let abandoned = tx.abandon_executions(&here(), at(50)).await.unwrap();
+    let began = tx.last_sign_of_life(&here()).await.unwrap();
+    assert_eq!(began, None, "nothing is known of a node that never registered");
+    let abandoned = tx.abandon_executions(&here(), Some(at(50)), "it fell").await.unwrap();
     assert_eq!(ids(&abandoned), [mine.0]);
     assert_eq!((abandoned[0].outcome, abandoned[0].finished_at), (Some(Outcome::Abandoned), Some(at(50))));
-    assert!(tx.abandon_executions(&here(), at(51)).await.unwrap().is_empty());
+    assert_eq!((abandoned[0].message.as_deref(), abandoned[0].duration()), (Some("it fell"), None));
+    assert!(tx.abandon_executions(&here(), None, "").await.unwrap().is_empty());
+    // one of which nothing was heard after it began
+    let unheard = tx.begin_execution(&due("b"), &here(), 9).await.unwrap().unwrap();
+    let abandoned = tx.abandon_executions(&here(), None, "it fell").await.unwrap();
+    assert_eq!((abandoned[0].id, abandoned[0].finished_at), (unheard.id, unheard.started_at));
     tx.commit().await.unwrap();
     assert_eq!(ids(&store.open_executions().await.unwrap()), [theirs.0, waiting.0]);
 }
