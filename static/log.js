@@ -67,6 +67,9 @@ class LogView {
     return { topic: 'log', since: this.intake.since, ...this.inForce };
   }
 
+  /** The least level that is wanted, as a number. */
+  level() { return Math.max(0, words.levels.indexOf(this.inForce.level)); }
+
   filtered() {
     const f = this.inForce;
     return Boolean(f.q || f.sources.length || f.execution || (f.level && f.level !== 'trace'));
@@ -101,7 +104,7 @@ class LogView {
     this.say('');
     this.rows.clear();
     this.waiting.drain();
-    this.intake.restart(cursor);
+    this.intake.restart(cursor, this.level());
     this.lastDay = null;
     this.picked = null;
     this.current = -1;
@@ -145,8 +148,16 @@ class LogView {
 
   /** Reads the lines the server rendered, so that nothing is fetched twice. */
   adopt() {
-    for (const item of this.list.querySelectorAll('li[data-seq]')) {
-      const { epoch, seq, ms, level, source, execution, stream } = item.dataset;
+    for (const item of this.list.querySelectorAll('li[data-epoch]')) {
+      const { epoch, seq, ms, level, source, execution, stream, from, to, levels, unknown } = item.dataset;
+      if (from) {
+        this.add({ kind: 'gap', epoch, from: Number(from), to: Number(to), by_level: levels.split(' ').map(Number), unknown: Number(unknown) });
+        continue;
+      }
+      if (!seq) {
+        this.add({ kind: 'restart', epoch, fromVersion: null, toVersion: null, ms: null });
+        continue;
+      }
       this.add({
         kind: 'line', epoch, seq: Number(seq), ms: Number(ms) || Date.parse(item.querySelector('time')?.dateTime ?? ''),
         level: Math.max(0, words.levels.indexOf(level)), source: source ?? '', execution: Number(execution) || null,
@@ -155,12 +166,12 @@ class LogView {
     }
     const [epoch, seq] = (this.section.dataset.since || '').split(':');
     this.inForce = this.filter();
-    this.intake.restart(epoch && seq ? { epoch, seq: Number(seq) } : null);
+    this.intake.restart(epoch && seq ? { epoch, seq: Number(seq) } : null, this.level());
     const around = this.wanted && this.seek();
     if (around) {
       this.rows.clear();
       this.lastDay = null;
-      this.intake.restart(around);
+      this.intake.restart(around, this.level());
     }
     this.list.classList.add('taken');
     document.getElementById('log-empty')?.remove();
@@ -200,7 +211,12 @@ class LogView {
       if (this.lastDay && this.lastDay !== today) this.rows.push({ kind: 'day', day: today, epoch: row.epoch });
       this.lastDay = today;
     }
-    this.rows.push(row);
+    const grown = this.rows.push(row);
+    if (grown >= 0) {
+      // painted anew with what it says now
+      this.drawn?.get(grown)?.remove();
+      this.drawn?.delete(grown);
+    }
   }
 
   acknowledge() {
@@ -398,7 +414,12 @@ class LogView {
     if (row.kind === 'line') return this.lineElement(row);
     const item = make('li', row.kind === 'skipped' ? 'gap skipped' : row.kind);
     const known = (counts) => counts.map((count, level) => (count ? `${count} ${words.levels[level]}` : '')).filter(Boolean).join(', ');
-    if (row.kind === 'gap') item.textContent = words.gap(row.to - row.from + 1, known(row.by_level));
+    if (row.kind === 'gap') {
+      const unknown = row.unknown ? words.unknownLevel(row.unknown) : '';
+      const count = row.by_level.reduce((sum, n) => sum + n, row.unknown);
+      item.textContent = words.gap(count, [known(row.by_level), unknown].filter(Boolean).join(', '));
+      item.title = `${row.epoch}:${row.from}–${row.to}`;
+    }
     else if (row.kind === 'skipped') item.textContent = words.skipped(row.count, known(row.by_level));
     else if (row.kind === 'restart') item.textContent = words.restart(plain(row.fromVersion ?? ''), plain(row.toVersion ?? ''), row.ms ? clock(row.ms).slice(0, 8) : '');
     else item.textContent = row.day;

@@ -5,3 +5,4 @@ pub mod clock;
 pub mod id;
 pub mod ring;
 pub mod shutdown;
+pub mod visible;

@@ -3,6 +3,9 @@
 pub mod feed;
 pub mod filter;
 pub mod hub;
+pub mod kept;
+pub mod life;
 pub mod log;
 pub mod mirror;
+pub mod reader;
 pub mod stored;

@@ -1,5 +1,6 @@
 //! Floor 4: the web node shows what service nodes tell.
 
+mod asked;
 mod assets;
 mod chart;
 mod csrf;

@@ -1,7 +1,6 @@
 //! One browser tab over one WebSocket: the whole state first, then changes; lines by number, gaps told.
 
 pub(crate) mod admission;
-pub(crate) mod kept;
 pub(crate) mod painted;
 pub(crate) mod seats;
 pub(crate) mod socket;
