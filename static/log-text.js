@@ -2,8 +2,9 @@
 
 // control characters but tab, and those that turn the order of letters round or can't be seen
 const ODD = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+// colours; any other sequence is shown, not obeyed and not left out
 // eslint-disable-next-line no-control-regex
-const ANSI = /\u001b(?:\[([0-9;:]*)([ -/]*[@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
+const ANSI = /\u001b\[([0-9;:]{0,63})m/g;
 
 /** One odd character, made visible. */
 export function visibleChar(c) {
@@ -82,7 +83,7 @@ export function pieces(text) {
   let from = 0;
   for (const code of text.matchAll(ANSI)) {
     if (code.index > from) push(text.slice(from, code.index));
-    if (code[2] === 'm') apply(style, code[1]);
+    apply(style, code[1]);
     from = code.index + code[0].length;
   }
   if (from < text.length) push(text.slice(from));

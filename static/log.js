@@ -200,7 +200,8 @@ class LogView {
       else this.waiting.push(row);
     }
     if (this.wanted && !this.pending) this.lookForWanted();
-    if (taken.length && document.hidden) this.acknowledge();
+    // also what shows no row was taken; a page that can't be seen paints nothing that would say so
+    if (document.hidden) this.acknowledge();
     else this.schedule();
   }
 

@@ -6,6 +6,10 @@
 #[cfg(test)]
 mod abuse;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod rights;

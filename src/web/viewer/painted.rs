@@ -69,6 +69,8 @@ pub(crate) struct Batch {
     pub(crate) at: Option<Cursor>,
     pub(crate) lines: usize,
     pub(crate) more: bool,
+    /// Where its last lines end: what an acknowledgement names. None if it tells of nothing but gaps.
+    pub(crate) lines_end: Option<Cursor>,
 }
 
 impl Painted {
@@ -173,7 +175,8 @@ fn summary(of: Summary) -> String {
 
 /// Messages with these lines, which follow a place (or are the newest).
 pub(crate) fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
-    let mut batch = Batch { messages: Vec::new(), at: from, lines: lines.lines.len(), more: lines.more };
+    let mut batch =
+        Batch { messages: Vec::new(), at: from, lines: lines.lines.len(), more: lines.more, lines_end: None };
     let (node, Some(epoch)) = (lines.node.as_ref(), lines.epoch) else {
         return batch;
     };
@@ -194,19 +197,23 @@ pub(crate) fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
             ([_, ..], Some((seq, ..))) => (*seq, [0; 5]),
             _ => (lines.next, lines.hidden),
         };
+        batch.lines_end = Some(Cursor { epoch, seq: next });
         batch.messages.push(wire::log(node, epoch, next, now.iter().map(|(_, _, json)| json), &hidden));
     }
     let moved = from.is_none_or(|at| (at.epoch, at.seq) != (epoch, lines.next));
     if lines.lines.is_empty() && moved && (from.is_none() || lines.hidden.iter().any(|count| *count > 0)) {
+        batch.lines_end = Some(Cursor { epoch, seq: lines.next });
         batch.messages.push(wire::log(node, epoch, lines.next, [].iter(), &lines.hidden));
     }
     batch.at = Some(Cursor { epoch, seq: lines.next });
     batch
 }
 
-/// Messages with pieces of the log that were kept.
-pub(crate) fn kept(pieces: &[Piece]) -> Vec<Utf8Bytes> {
+/// Messages with pieces of the log that were kept, and where the last lines in them end.
+pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
     let mut messages = Vec::new();
+    let lines_end =
+        pieces.iter().rev().find(|piece| matches!(piece, Piece::Line(_) | Piece::Hidden(..))).map(Piece::end);
     let mut rows: Vec<Bytes> = Vec::new();
     let mut bytes = 0;
     for (at, piece) in pieces.iter().enumerate() {
@@ -235,7 +242,7 @@ pub(crate) fn kept(pieces: &[Piece]) -> Vec<Utf8Bytes> {
             Piece::Restart(epoch, None) => messages.push(wire::bare_restart(*epoch)),
         }
     }
-    messages
+    (messages, lines_end)
 }
 
 #[cfg(test)]
@@ -256,6 +263,7 @@ mod tests {
         let gap = Piece::Gap(epoch, LogGap { from: 3, to: 4, by_level: [0; 5] });
         let hidden = Piece::Hidden(Cursor { epoch, seq: 9 }, [0, 0, 3, 0, 0]);
         let messages: Vec<serde_json::Value> = kept(&[line(1), line(2), gap, line(6), hidden])
+            .0
             .iter()
             .map(|message| serde_json::from_str(message).unwrap())
             .collect();

@@ -121,13 +121,14 @@ impl Log {
         match self.reader.step(Source { hub: from.hub, store: from.store }, NEWEST).await {
             Ok(Step::Newest(older, lines)) => {
                 let batch = painted::batch(&lines, None);
-                let mut messages = painted::kept(&older);
+                let (mut messages, end) = painted::kept(&older);
                 messages.extend(batch.messages);
-                self.take(&messages, older.len() + batch.lines, out);
+                self.take(&messages, older.len() + batch.lines, batch.lines_end.or(end), out);
                 batch.more
             }
             Ok(Step::Kept(kept)) => {
-                self.take(&painted::kept(&kept.pieces), kept.pieces.len(), out);
+                let (messages, end) = painted::kept(&kept.pieces);
+                self.take(&messages, kept.pieces.len(), end, out);
                 true
             }
             Ok(Step::Held(at)) => {
@@ -135,7 +136,7 @@ impl Log {
                 if let Some(at) = batch.at {
                     self.reader.reached(at);
                 }
-                self.take(&batch.messages, batch.lines, out);
+                self.take(&batch.messages, batch.lines, batch.lines_end, out);
                 batch.more
             }
             // kept lines that can't be read now: a later call reads them, or goes on without
@@ -143,13 +144,37 @@ impl Log {
         }
     }
 
-    fn take(&mut self, messages: &[Utf8Bytes], lines: usize, out: &mut Vec<Utf8Bytes>) {
-        if let Some(at) = self.reader.at().filter(|_| !messages.is_empty()) {
+    /// `end` is where the last lines in it end. What tells of gaps alone is not waited for: nobody need acknowledge a gap.
+    fn take(&mut self, messages: &[Utf8Bytes], lines: usize, end: Option<Cursor>, out: &mut Vec<Utf8Bytes>) {
+        out.extend_from_slice(messages);
+        if let Some(at) = end {
             let bytes = messages.iter().map(|message| message.len()).sum();
             self.lines += lines;
             self.bytes += bytes;
             self.unacked.push_back(Sent { at, lines, bytes });
-            out.extend_from_slice(messages);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::filter::LineFilter;
+
+    #[test]
+    fn who_acknowledges_lines_only_is_not_waited_for_at_a_gap() {
+        let mut tab = Tab::default();
+        tab.follow_log(Wanted { filter: LineFilter::default(), key: "".into() }, None);
+        let log = tab.log.as_mut().expect("it follows");
+        let at = |seq| Cursor { epoch: Epoch::from_u64(1), seq };
+        let window_full = Utf8Bytes::from("x".repeat(WINDOW_BYTES));
+        let mut out = Vec::new();
+        // lines up to 9, then a gap to 20: the acknowledgement is of 9
+        log.take(&[window_full, "gap".into()], 9, Some(at(9)), &mut out);
+        log.take(&["gap".into()], 0, None, &mut out);
+        assert!(!tab.takes_lines());
+        tab.acknowledge(Some(Epoch::from_u64(1)), 9);
+        assert!(tab.takes_lines());
+        assert_eq!(out.len(), 3);
     }
 }
