@@ -27,6 +27,8 @@ export class Rows {
     this.first = this.end ?? 0;
     this.end = this.first;
     this.bytes = 0;
+    /** How many of the rows are lines. */
+    this.lines = 0;
     /** Lines that made room, by level. */
     this.dropped = zero();
   }
@@ -45,6 +47,7 @@ export class Rows {
     }
     this.items.push(row);
     this.end += 1;
+    if (row.kind === 'line') this.lines += 1;
     this.bytes += weight(row);
     while (this.size > 1 && (this.size > this.mostRows || this.bytes > this.mostBytes)) {
       const gone = this.items[this.head];
@@ -52,7 +55,10 @@ export class Rows {
       this.head += 1;
       this.first += 1;
       this.bytes -= weight(gone);
-      if (gone.kind === 'line') this.dropped[gone.level] += 1;
+      if (gone.kind === 'line') {
+        this.lines -= 1;
+        this.dropped[gone.level] += 1;
+      }
       else if (gone.by_level) add(this.dropped, gone.by_level);
     }
     if (this.head > 4096 && this.head * 2 > this.items.length) {

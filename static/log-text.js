@@ -90,6 +90,23 @@ export function pieces(text) {
   return out;
 }
 
+/** The code that gives a text this class. */
+function code(name) {
+  const [, ground, n] = /^ansi-(fg|bg)-(\d+)$/.exec(name) ?? [];
+  if (ground) return Number(n) + (ground === 'bg' ? 10 : 0) + (n < 8 ? 30 : 82);
+  return { 'ansi-bold': 1, 'ansi-dim': 2, 'ansi-italic': 3, 'ansi-underline': 4 }[name];
+}
+
+/** A text whose `pieces` look as this element does, which the server rendered: its colours become codes again. */
+export function fromMarkup(element) {
+  let text = '';
+  for (const node of element?.childNodes ?? []) {
+    const codes = [...(node.classList ?? [])].map(code).filter(Boolean);
+    text += codes.length ? `\u001b[${codes.join(';')}m${node.textContent}\u001b[0m` : node.textContent;
+  }
+  return text;
+}
+
 /** Where a pattern hits in a plain text: `[[from, to], …]`, at most 100; empty hits don't count. */
 export function hits(text, pattern) {
   const out = [];

@@ -28,6 +28,12 @@ impl LineFilter {
             && self.search.as_ref().is_none_or(|search| search.is_match(&entry.text) != self.inverse)
     }
 
+    /// Whether more is filtered than the level, so that nobody can tell of a lost line whether it was wanted.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        self.search.is_some() || self.execution.is_some() || !self.sources.is_empty()
+    }
+
     /// Whether lines below info are wanted: these are never kept.
     #[must_use]
     pub fn wants_details(&self) -> bool {

@@ -122,9 +122,7 @@ fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, level
             KeptRow::Line(line) => found.hidden[usize::from(line.entry.level.index())] += 1,
             KeptRow::Gap(_, epoch, gap) => {
                 found.tell_hidden();
-                let from = gap.from.max(found.at.seq + 1);
-                let by_level = if (from, to) == (gap.from, gap.to) { gap.by_level } else { Counts::default() };
-                found.pieces.push(Piece::Gap(epoch, LogGap { from, to, by_level }));
+                found.pieces.push(Piece::Gap(epoch, gap.part(found.at.seq + 1, to)));
             }
         }
         found.at.seq = to;
@@ -336,7 +334,7 @@ mod tests {
     fn a_kept_gap_is_cut_to_what_was_asked() {
         let gap = KeptRow::Gap(NodeId::new("n"), LIFE, LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] });
         let found = woven(vec![gap], at(4), Upto::Line(7), false, &LineFilter::default());
-        assert_eq!(found.pieces, [Piece::Gap(LIFE, LogGap { from: 5, to: 7, by_level: [0; 5] })]);
+        assert_eq!(found.pieces, [Piece::Gap(LIFE, LogGap { from: 5, to: 7, by_level: [0, 0, 3, 0, 0] })]);
     }
 
     #[test]

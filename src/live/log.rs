@@ -257,7 +257,7 @@ impl Log {
                         read.more = true;
                         break;
                     }
-                    read.gap = Some(join(read.gap, cut(*gap, read.next)));
+                    read.gap = Some(join(read.gap, gap.part(read.next + 1, gap.to)));
                     read.next = gap.to;
                 }
             }
@@ -334,7 +334,7 @@ impl Life {
     /// Notes that these numbers can't be had, as far as they are new.
     fn lose(&mut self, gap: LogGap) {
         if gap.to > self.last && gap.from <= gap.to {
-            let gap = LogGap { from: self.last + 1, ..cut(gap, self.last) };
+            let gap = LogGap { from: self.last + 1, ..gap.part(self.last + 1, gap.to) };
             self.last = gap.to;
             self.items.push_back(Item::Gap(gap));
         }
@@ -366,11 +366,6 @@ impl Life {
         }
         LogGap { from, to, by_level }
     }
-}
-
-/// The part of a gap after number `seen`; its levels are not known if it is not all of it.
-fn cut(gap: LogGap, seen: u64) -> LogGap {
-    if seen < gap.from { gap } else { LogGap { from: seen + 1, to: gap.to, by_level: Counts::default() } }
 }
 
 fn join(before: Option<LogGap>, gap: LogGap) -> LogGap {

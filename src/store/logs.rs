@@ -301,15 +301,13 @@ impl Row {
         let epoch = self.epoch.parse().map_err(Error::unreadable)?;
         if let Some(to) = self.gap_to {
             let to = to.cast_unsigned();
+            let gap = LogGap { from: seq, to, by_level: read_counts(&self.text) };
             return Ok(KeptRow::Gap(
                 node,
                 epoch,
                 match unseen {
-                    // how the lines seen and unseen divide into levels is not known
-                    Some(unseen) if (seq..=to).contains(&unseen) => {
-                        LogGap { from: unseen, to, by_level: Counts::default() }
-                    }
-                    _ => LogGap { from: seq, to, by_level: read_counts(&self.text) },
+                    Some(unseen) if (seq..=to).contains(&unseen) => gap.part(unseen, to),
+                    _ => gap,
                 },
             ));
         }

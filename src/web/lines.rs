@@ -72,6 +72,8 @@ pub(crate) struct GapRow {
     pub(crate) to: u64,
     /// How many of them could have been wanted.
     pub(crate) missed: Missed,
+    /// Whether more is filtered than can be told of a lost line.
+    pub(crate) narrow: bool,
 }
 
 /// A line of a log.
@@ -128,7 +130,13 @@ impl Rows<'_> {
                 before.to = gap.to;
                 before.missed.add(&missed);
             }
-            _ => self.rows.push(LogRow::Gap(GapRow { epoch, from: gap.from, to: gap.to, missed })),
+            _ => self.rows.push(LogRow::Gap(GapRow {
+                epoch,
+                from: gap.from,
+                to: gap.to,
+                missed,
+                narrow: self.filter.is_narrow(),
+            })),
         }
     }
 }
@@ -175,7 +183,7 @@ pub(crate) fn of_kept(kept: &[KeptRow], filter: &LineFilter) -> Vec<LogRow> {
 impl GapRow {
     /// All of a gap, whatever was wanted.
     pub(crate) fn of(epoch: Epoch, gap: &LogGap) -> Self {
-        Self { epoch, from: gap.from, to: gap.to, missed: Missed::of(gap) }
+        Self { epoch, from: gap.from, to: gap.to, missed: Missed::of(gap), narrow: false }
     }
 
     /// How many of each level, as scripts read it.
@@ -190,7 +198,9 @@ impl GapRow {
         if self.missed.unknown > 0 {
             levels.push(EN.gap_unknown.with("n", self.missed.unknown).plain());
         }
-        EN.gap.count(self.missed.count()).with("from", self.from).with("to", self.to).with("levels", levels.join(", "))
+        let levels = levels.join(", ");
+        let text = EN.gap.count(self.missed.count()).with("from", self.from).with("to", self.to).with("levels", levels);
+        if self.narrow { EN.gap_narrow.with("gap", text.plain()) } else { text }
     }
 }
 

@@ -62,6 +62,7 @@ texts! {
     log_of_run: "run", log_empty: "Nothing has been logged yet.", log_nothing_matches: "No line matches the filter.",
     lines_hidden: "{n} line hidden by the filter|{n} lines hidden by the filter",
     gap: "{n} line can't be had any more ({from} to {to}): {levels}|{n} lines can't be had any more ({from} to {to}): {levels}",
+    gap_narrow: "{gap}; whether they would pass the filter is not known",
     gap_unknown: "{n} of a level that nobody knows",
     restart: "The service was started again here",
     text_signed_out: "ended: the session or token is not valid any more; sign in again",
