@@ -7,6 +7,10 @@ export const LEVELS = 5;
 
 const zero = () => [0, 0, 0, 0, 0];
 const add = (sum, counts) => counts.forEach((count, level) => { sum[level] += count; });
+const total = (counts) => counts.reduce((sum, count) => sum + count, 0);
+
+/** Whether two rows that stand one after the other are one gap. */
+const joins = (before, row) => before?.kind === 'gap' && row.kind === 'gap' && before.epoch === row.epoch;
 
 /** Rows numbered without end, the oldest of which make room for new ones. */
 export class Rows {
@@ -23,15 +27,27 @@ export class Rows {
     this.first = this.end ?? 0;
     this.end = this.first;
     this.bytes = 0;
+    /** How many of the rows are lines. */
+    this.lines = 0;
     /** Lines that made room, by level. */
     this.dropped = zero();
   }
 
   get size() { return this.end - this.first; }
 
+  /** Adds a row. Gaps with nothing between them become one: the number of the row that grew, or -1 if there is a new one. */
   push(row) {
+    const last = this.get(this.end - 1);
+    if (joins(last, row)) {
+      // a new one, so that whoever holds the former keeps it as it was
+      const whole = { ...last, to: row.to, by_level: [...last.by_level], unknown: last.unknown + row.unknown };
+      add(whole.by_level, row.by_level);
+      this.items[this.items.length - 1] = whole;
+      return this.end - 1;
+    }
     this.items.push(row);
     this.end += 1;
+    if (row.kind === 'line') this.lines += 1;
     this.bytes += weight(row);
     while (this.size > 1 && (this.size > this.mostRows || this.bytes > this.mostBytes)) {
       const gone = this.items[this.head];
@@ -39,13 +55,17 @@ export class Rows {
       this.head += 1;
       this.first += 1;
       this.bytes -= weight(gone);
-      if (gone.kind === 'line') this.dropped[gone.level] += 1;
+      if (gone.kind === 'line') {
+        this.lines -= 1;
+        this.dropped[gone.level] += 1;
+      }
       else if (gone.by_level) add(this.dropped, gone.by_level);
     }
     if (this.head > 4096 && this.head * 2 > this.items.length) {
       this.items = this.items.slice(this.head);
       this.head = 0;
     }
+    return -1;
   }
 
   /** The row of this number; undefined if it is not held. */
@@ -71,9 +91,10 @@ const weight = (row) => ROW_BYTES + 2 * ((row.text?.length ?? 0) + (row.source?.
 export class Intake {
   constructor() { this.restart(); }
 
-  /** Begins anew: nothing is known. */
-  restart(cursor = null) {
+  /** Begins anew: nothing is known. Lines below `level` are not wanted. */
+  restart(cursor = null, level = 0) {
     this.cursor = cursor;
+    this.level = level;
     this.hidden = zero();
     this.lost = 0;
     this.repeated = 0;
@@ -105,8 +126,14 @@ export class Intake {
       byLevel = zero();
     }
     this.cursor = { epoch: message.epoch, seq: message.to };
-    this.lost += message.to - from + 1;
-    rows.push({ kind: 'gap', epoch: message.epoch, from, to: message.to, by_level: byLevel });
+    const unknown = Math.max(0, message.to - from + 1 - total(byLevel));
+    // what is known to be below the level would not have been shown: it is hidden, not missed
+    const missed = byLevel.map((count, level) => (level < this.level ? 0 : count));
+    add(this.hidden, byLevel.map((count, level) => count - missed[level]));
+    const count = unknown + total(missed);
+    if (!count) return rows;
+    this.lost += count;
+    rows.push({ kind: 'gap', epoch: message.epoch, from, to: message.to, by_level: missed, unknown });
     return rows;
   }
 
@@ -152,7 +179,7 @@ export class Waiting {
   /** Everything, oldest first, and nothing waits any more. */
   drain() {
     const out = [];
-    const count = this.rows.dropped.reduce((sum, n) => sum + n, 0);
+    const count = total(this.rows.dropped);
     if (count) out.push({ kind: 'skipped', count, by_level: this.rows.dropped });
     for (let number = this.rows.first; number < this.rows.end; number += 1) out.push(this.rows.get(number));
     this.rows.clear();

@@ -1,9 +1,10 @@
 // The text of a line: ANSI colours become classes, everything that could deceive becomes visible. Makes no HTML.
 
 // control characters but tab, and those that turn the order of letters round or can't be seen
-const ODD = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const ODD = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+// colours; any other sequence is shown, not obeyed and not left out
 // eslint-disable-next-line no-control-regex
-const ANSI = /\u001b(?:\[([0-9;:]*)([ -/]*[@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
+const ANSI = /\u001b\[([0-9;:]{0,63})m/g;
 
 /** One odd character, made visible. */
 export function visibleChar(c) {
@@ -82,11 +83,28 @@ export function pieces(text) {
   let from = 0;
   for (const code of text.matchAll(ANSI)) {
     if (code.index > from) push(text.slice(from, code.index));
-    if (code[2] === 'm') apply(style, code[1]);
+    apply(style, code[1]);
     from = code.index + code[0].length;
   }
   if (from < text.length) push(text.slice(from));
   return out;
+}
+
+/** The code that gives a text this class. */
+function code(name) {
+  const [, ground, n] = /^ansi-(fg|bg)-(\d+)$/.exec(name) ?? [];
+  if (ground) return Number(n) + (ground === 'bg' ? 10 : 0) + (n < 8 ? 30 : 82);
+  return { 'ansi-bold': 1, 'ansi-dim': 2, 'ansi-italic': 3, 'ansi-underline': 4 }[name];
+}
+
+/** A text whose `pieces` look as this element does, which the server rendered: its colours become codes again. */
+export function fromMarkup(element) {
+  let text = '';
+  for (const node of element?.childNodes ?? []) {
+    const codes = [...(node.classList ?? [])].map(code).filter(Boolean);
+    text += codes.length ? `\u001b[${codes.join(';')}m${node.textContent}\u001b[0m` : node.textContent;
+  }
+  return text;
 }
 
 /** Where a pattern hits in a plain text: `[[from, to], …]`, at most 100; empty hits don't count. */

@@ -1,12 +1,15 @@
 // The log viewer: what the tab holds, the few rows that are painted, and what the reader does with them.
 
 import { Intake, Rows, Waiting } from './log-buffer.js';
-import { hits, marked, pattern, pieces, plain } from './log-text.js';
+import { fromMarkup, hits, marked, pattern, pieces, plain } from './log-text.js';
 import { clock, day, full, relative, serverNow } from './times.js';
 import { words } from './words.js';
 
 const OVERSCAN = 30;
 const NEAR_END = 12;
+
+/** So many rows are shown before and after a line that is linked to. */
+const AROUND = 50;
 
 const make = (tag, className, text) => {
   const element = document.createElement(tag);
@@ -67,6 +70,15 @@ class LogView {
     return { topic: 'log', since: this.intake.since, ...this.inForce };
   }
 
+  /** The least level that is wanted, as a number. */
+  level() { return Math.max(0, words.levels.indexOf(this.inForce.level)); }
+
+  /** Whether more is filtered than the level, so that nobody can tell whether a lost line would have passed. */
+  narrow() {
+    const f = this.inForce;
+    return Boolean(f.q || f.sources.length || f.execution);
+  }
+
   filtered() {
     const f = this.inForce;
     return Boolean(f.q || f.sources.length || f.execution || (f.level && f.level !== 'trace'));
@@ -101,7 +113,7 @@ class LogView {
     this.say('');
     this.rows.clear();
     this.waiting.drain();
-    this.intake.restart(cursor);
+    this.intake.restart(cursor, this.level());
     this.lastDay = null;
     this.picked = null;
     this.current = -1;
@@ -145,22 +157,35 @@ class LogView {
 
   /** Reads the lines the server rendered, so that nothing is fetched twice. */
   adopt() {
-    for (const item of this.list.querySelectorAll('li[data-seq]')) {
-      const { epoch, seq, ms, level, source, execution, stream } = item.dataset;
+    for (const item of this.list.querySelectorAll('li[data-epoch]')) {
+      const { epoch, seq, ms, level, source, execution, stream, from, to, levels, unknown } = item.dataset;
+      if (from) {
+        this.add({ kind: 'gap', epoch, from: Number(from), to: Number(to), by_level: levels.split(' ').map(Number), unknown: Number(unknown) });
+        continue;
+      }
+      if (!seq) {
+        this.add({ kind: 'restart', epoch, fromVersion: null, toVersion: null, ms: null });
+        continue;
+      }
       this.add({
         kind: 'line', epoch, seq: Number(seq), ms: Number(ms) || Date.parse(item.querySelector('time')?.dateTime ?? ''),
         level: Math.max(0, words.levels.indexOf(level)), source: source ?? '', execution: Number(execution) || null,
-        stream: stream || null, text: item.querySelector('.text')?.textContent ?? '',
+        stream: stream || null, text: fromMarkup(item.querySelector('.text')),
       });
     }
     const [epoch, seq] = (this.section.dataset.since || '').split(':');
     this.inForce = this.filter();
-    this.intake.restart(epoch && seq ? { epoch, seq: Number(seq) } : null);
+    this.intake.restart(epoch && seq ? { epoch, seq: Number(seq) } : null, this.level());
+    for (let number = this.rows.first; number < this.rows.end; number += 1) {
+      const row = this.rows.get(number);
+      if (row.kind === 'gap') this.intake.lost += row.by_level.reduce((sum, n) => sum + n, row.unknown);
+      if (row.ms) this.lastAt = row.ms;
+    }
     const around = this.wanted && this.seek();
     if (around) {
       this.rows.clear();
       this.lastDay = null;
-      this.intake.restart(around);
+      this.intake.restart(around, this.level());
     }
     this.list.classList.add('taken');
     document.getElementById('log-empty')?.remove();
@@ -189,7 +214,8 @@ class LogView {
       else this.waiting.push(row);
     }
     if (this.wanted && !this.pending) this.lookForWanted();
-    if (taken.length && document.hidden) this.acknowledge();
+    // also what shows no row was taken; a page that can't be seen paints nothing that would say so
+    if (document.hidden) this.acknowledge();
     else this.schedule();
   }
 
@@ -200,7 +226,12 @@ class LogView {
       if (this.lastDay && this.lastDay !== today) this.rows.push({ kind: 'day', day: today, epoch: row.epoch });
       this.lastDay = today;
     }
-    this.rows.push(row);
+    const grown = this.rows.push(row);
+    if (grown >= 0) {
+      // painted anew with what it says now
+      this.drawn?.get(grown)?.remove();
+      this.drawn?.delete(grown);
+    }
   }
 
   acknowledge() {
@@ -256,15 +287,23 @@ class LogView {
   seek() {
     const { epoch, seq } = this.wanted;
     if (this.rows.find(epoch, seq) >= 0) { this.lookForWanted(); return null; }
-    return { epoch, seq: Math.max(0, seq - 50) };
+    return { epoch, seq: Math.max(0, seq - AROUND) };
   }
 
-  lookForWanted() {
+  lookForWanted(late = false) {
+    if (!this.wanted) return;
     const { epoch, seq } = this.wanted;
     const number = this.rows.find(epoch, seq);
     const { cursor } = this.intake;
     const past = cursor && (cursor.epoch !== epoch || cursor.seq > seq);
     if (number < 0 && !past) return;
+    // lines after it belong to the picture, if they come soon
+    if (!late && this.rows.end - Math.max(number, this.rows.first) < AROUND) {
+      clearTimeout(this.lateness);
+      this.lateness = setTimeout(() => this.lookForWanted(true), 500);
+      return;
+    }
+    clearTimeout(this.lateness);
     this.wanted = null;
     this.setFollow(false);
     this.here = `${epoch}:${seq}`;
@@ -397,8 +436,13 @@ class LogView {
     const row = this.rows.get(number);
     if (row.kind === 'line') return this.lineElement(row);
     const item = make('li', row.kind === 'skipped' ? 'gap skipped' : row.kind);
-    const known = (counts) => counts.map((count, level) => (count ? `${count} ${words.levels[level]}` : '')).filter(Boolean).join(', ');
-    if (row.kind === 'gap') item.textContent = words.gap(row.to - row.from + 1, known(row.by_level));
+    const known = (counts) => counts.map((count, level) => (count ? `${count.toLocaleString('en')} ${words.levels[level]}` : '')).filter(Boolean).join(', ');
+    if (row.kind === 'gap') {
+      const unknown = row.unknown ? words.unknownLevel(row.unknown) : '';
+      const count = row.by_level.reduce((sum, n) => sum + n, row.unknown);
+      item.textContent = words.gap(count, [known(row.by_level), unknown].filter(Boolean).join(', '), this.narrow());
+      item.title = `${row.epoch}:${row.from}–${row.to}`;
+    }
     else if (row.kind === 'skipped') item.textContent = words.skipped(row.count, known(row.by_level));
     else if (row.kind === 'restart') item.textContent = words.restart(plain(row.fromVersion ?? ''), plain(row.toVersion ?? ''), row.ms ? clock(row.ms).slice(0, 8) : '');
     else item.textContent = row.day;
@@ -478,7 +522,7 @@ class LogView {
     if (!footer) return;
     const hidden = this.intake.hidden.reduce((sum, count) => sum + count, 0);
     const last = this.lastAt ? words.lastLine(relative(this.lastAt, serverNow())) : words.noLine;
-    const text = words.footer(this.rows.size + this.waiting.rows.size, hidden, this.intake.lost, last);
+    const text = words.footer(this.rows.lines + this.waiting.rows.lines, hidden, this.intake.lost, last);
     if (footer.textContent !== text) footer.textContent = text;
   }
 
@@ -490,12 +534,19 @@ class LogView {
     setTimeout(() => { this.announcer.textContent = words.announced(lines, errors); }, 50);
   }
 
+  /** Says something below the lines, or what is wrong with a field of the filter right below that. */
   say(text, field) {
     const input = field ? this.control(field) : null;
-    this.control('q')?.removeAttribute('aria-invalid');
+    for (const id of ['q', 'level', 'source']) {
+      this.control(id)?.removeAttribute('aria-invalid');
+      this.control(id)?.removeAttribute('aria-describedby');
+    }
+    this.fault.textContent = input ? text : '';
+    this.fault.hidden = !this.fault.textContent;
+    this.note.textContent = input ? '' : text;
+    this.note.hidden = !this.note.textContent;
     input?.setAttribute('aria-invalid', 'true');
-    this.note.textContent = text;
-    this.note.hidden = !text;
+    input?.setAttribute('aria-describedby', this.fault.id);
   }
 
   // ---- finding ---------------------------------------------------------------------------------------------------
@@ -601,6 +652,14 @@ class LogView {
     this.announcer = make('p', 'unseen');
     this.announcer.setAttribute('aria-live', 'polite');
     this.list.after(this.note, this.announcer);
+    // the server makes it if the page came with a search that is none
+    this.fault = this.control('fault') ?? make('p', 'bad');
+    if (!this.fault.isConnected) {
+      this.fault.id = 'log-fault';
+      this.fault.hidden = true;
+      this.fault.setAttribute('role', 'alert');
+      (this.control('filter') ?? this.list).after(this.fault);
+    }
     if (!this.control('find')) {
       const bar = make('div', 'bar find');
       const input = make('input');

@@ -35,7 +35,9 @@ export const words = {
   follow: 'Follow',
   nothingWaits: '',
   waitingLines: (lines, errors) => `${plural(lines, 'new line', 'new lines')}${errors ? ` · ${plural(errors, 'error', 'errors')}` : ''} waiting`,
-  gap: (count, known) => `${plural(count, 'line', 'lines')} can't be had any more${known ? ` (${known})` : ''}`,
+  gap: (count, known, narrow) =>
+    `${plural(count, 'line', 'lines')} can't be had any more (${known})${narrow ? '; whether they would pass the filter is not known' : ''}`,
+  unknownLevel: (count) => `${count.toLocaleString('en')} of a level that nobody knows`,
   skipped: (count, known) => `${plural(count, 'line', 'lines')} came while you paused and did not fit into this tab${known ? ` (${known})` : ''}; the download has them`,
   restart: (from, to, at) => `service restarted${at ? ` ${at}` : ''}${from && to ? ` (version ${from} → ${to})` : to ? ` (version ${to})` : ''}`,
   levels: ['trace', 'debug', 'info', 'warn', 'error'],

@@ -12,9 +12,10 @@ use crate::api::request::{Answer, Call};
 use crate::api::status::PATIENCE;
 use crate::api::types::logs::{GapItem, LogItem, LogsAnswer};
 use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
-use crate::live::filter::LineFilter;
+use crate::live::filter::{LineFilter, Missed};
 use crate::live::hub::Lines;
-use crate::live::log::Reach;
+use crate::live::kept::Piece;
+use crate::live::reader::{Reader, Source, Step};
 use crate::model::log_entry::{Level, LogEntry, LogGap};
 use crate::store::logs::{KeptFilter, KeptRow};
 
@@ -22,6 +23,9 @@ use crate::store::logs::{KeptFilter, KeptRow};
 const DEFAULT_LIMIT: u32 = 200;
 /// How many it holds at most.
 const MOST: u32 = 1_000;
+
+/// For one answer so many steps are made at most: where hardly a line matches, the next one goes on.
+const MOST_STEPS: usize = 16;
 
 /// How long an answer may wait for a line, in seconds.
 const MOST_WAIT: i64 = 30;
@@ -68,24 +72,115 @@ pub(crate) async fn list(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> 
 /// The lines after a place, or the newest, as they are now.
 async fn page(api: &Api, since: Option<Cursor>, wanted: &Wanted) -> Result<LogsAnswer, ApiError> {
     // what this web node mirrors is one node's log
-    let life = api.hub.life().filter(|life| wanted.node.as_ref().is_none_or(|node| *node == life.node));
-    match (since, life) {
-        (None, Some(life)) => newest(api, wanted, &life.node, life.epoch).await,
-        (None, None) => kept(api, wanted, None).await,
-        (Some(since), None) => kept(api, wanted, Some(since)).await,
-        (Some(since), Some(life)) => match api.hub.reach(since) {
-            Reach::Held => Ok(mirrored(api.hub.lines(Some(since), &wanted.filter(), wanted.most()), since)),
-            Reach::Older(first) => older(api, wanted, &life.node, since, first).await,
-            Reach::Unknown => {
-                let mut answer = kept(api, wanted, Some(since)).await?;
-                let held = Cursor { epoch: life.epoch, seq: 0 };
-                if !answer.more && answer.next.is_none_or(|next| next.epoch != life.epoch) {
-                    // all of the earlier life was read: what follows is the present one, from its beginning
-                    (answer.next, answer.more) = (Some(held), true);
+    let life = api.hub.life();
+    if wanted.node.as_ref().is_some_and(|node| life.is_none_or(|life| life.node != *node)) {
+        return kept(api, wanted, since).await;
+    }
+    let mut reader = Reader::new(wanted.filter(), since);
+    let mut page = Page::new(since, wanted.most());
+    for _ in 0..MOST_STEPS {
+        match reader.step(Source { hub: &api.hub, store: Some(&api.store) }, wanted.most()).await? {
+            Step::Newest(older, lines) => {
+                for piece in older {
+                    page.take_newest(piece, reader.filter());
                 }
-                Ok(answer)
+                page.take_lines(&lines, reader.filter());
+                return Ok(page.answer(false));
             }
-        },
+            Step::Kept(kept) => {
+                if !kept.pieces.into_iter().all(|piece| page.take(piece, reader.filter())) {
+                    return Ok(page.answer(true));
+                }
+                page.answer.next = Some(kept.at);
+            }
+            Step::Held(at) => {
+                let lines = api.hub.lines(Some(at), reader.filter(), page.room());
+                if !page.take_lines(&lines, reader.filter()) {
+                    return Ok(page.answer(true));
+                }
+                if let Some(at) = page.answer.next {
+                    reader.reached(at);
+                }
+                if !lines.more {
+                    return Ok(page.answer(false));
+                }
+            }
+            Step::Nothing => return Ok(page.answer(false)),
+        }
+        if page.room() == 0 {
+            break;
+        }
+    }
+    Ok(page.answer(true))
+}
+
+/// An answer in the making.
+struct Page {
+    answer: LogsAnswer,
+    most: usize,
+}
+
+impl Page {
+    const fn new(since: Option<Cursor>, most: usize) -> Self {
+        Self { answer: LogsAnswer { lines: Vec::new(), gap: None, next: since, more: false }, most }
+    }
+
+    fn room(&self) -> usize {
+        self.most.saturating_sub(self.answer.lines.len())
+    }
+
+    /// Takes what comes next. False if it does not fit: it is for the next answer.
+    fn take(&mut self, piece: Piece, filter: &LineFilter) -> bool {
+        let end = piece.end();
+        match piece {
+            Piece::Line(_) if self.room() == 0 => return false,
+            Piece::Line(line) => self.answer.lines.push(item(&line.node, line.epoch, line.seq, &line.entry)),
+            Piece::Gap(epoch, gap) => {
+                let Some(gap) = missing(epoch, &gap, filter) else {
+                    self.answer.next = Some(end);
+                    return true;
+                };
+                match &mut self.answer.gap {
+                    // an answer tells one gap, and that of one life
+                    Some(before) if before.epoch != epoch => return false,
+                    Some(before) => join(before, &gap),
+                    None => self.answer.gap = Some(gap),
+                }
+            }
+            Piece::Hidden(..) | Piece::Restart(..) => {}
+        }
+        self.answer.next = Some(end);
+        true
+    }
+
+    /// The same for the newest lines: what does not fit goes instead of what came before.
+    fn take_newest(&mut self, piece: Piece, filter: &LineFilter) {
+        let of_another_life = self.answer.gap.as_ref().is_some_and(|gap| gap.epoch != piece.epoch());
+        if matches!(piece, Piece::Gap(..)) && of_another_life {
+            self.answer.gap = None;
+            self.answer.lines.clear();
+        }
+        self.take(piece, filter);
+    }
+
+    /// Takes what is held. False if it does not fit.
+    fn take_lines(&mut self, lines: &Lines, filter: &LineFilter) -> bool {
+        let (Some(node), Some(epoch)) = (&lines.node, lines.epoch) else {
+            return true;
+        };
+        if let Some(gap) = lines.gap
+            && !self.take(Piece::Gap(epoch, gap), filter)
+        {
+            return false;
+        }
+        self.answer.lines.extend(lines.lines.iter().map(|(seq, entry, _)| item(node, epoch, *seq, entry)));
+        self.answer.next = Some(Cursor { epoch, seq: lines.next });
+        true
+    }
+
+    fn answer(mut self, more: bool) -> LogsAnswer {
+        self.answer.more = more;
+        self.answer
     }
 }
 
@@ -124,103 +219,6 @@ impl Wanted {
     fn most(&self) -> usize {
         usize::try_from(self.limit).unwrap_or(usize::MAX)
     }
-
-    fn wants(&self, level: usize) -> bool {
-        self.level.is_none_or(|least| level >= usize::from(least.index()))
-    }
-}
-
-/// The newest lines: mirrored ones, and as many kept ones before them as are missing.
-async fn newest(api: &Api, wanted: &Wanted, node: &NodeId, epoch: Epoch) -> Result<LogsAnswer, ApiError> {
-    let lines = api.hub.lines(None, &wanted.filter(), wanted.most());
-    let epoch = lines.epoch.unwrap_or(epoch);
-    let missing = wanted.most().saturating_sub(lines.lines.len());
-    let first = lines.lines.first().map_or(lines.next + 1, |(seq, ..)| *seq);
-    let mut answer = mirrored(lines, Cursor { epoch, seq: 0 });
-    if missing > 0 {
-        let filter = KeptFilter {
-            before: Some(Cursor { epoch, seq: first }),
-            limit: u32::try_from(missing).unwrap_or(wanted.limit),
-            ..wanted.kept()
-        };
-        let mut before = Vec::new();
-        for row in api.store.kept_rows(Some(node), &filter).await? {
-            if let KeptRow::Line(line) = row {
-                before.push(item(&line.node, line.epoch, line.seq, &line.entry));
-            }
-        }
-        before.append(&mut answer.lines);
-        answer.lines = before;
-    }
-    answer.more = false;
-    Ok(answer)
-}
-
-/// What the mirror holds after a place.
-fn mirrored(lines: Lines, since: Cursor) -> LogsAnswer {
-    let (Some(node), Some(epoch)) = (lines.node, lines.epoch) else {
-        return LogsAnswer { lines: vec![], gap: None, next: Some(since), more: false };
-    };
-    LogsAnswer {
-        gap: lines.gap.map(|gap| gap_item(epoch, &gap)),
-        next: Some(Cursor { epoch, seq: lines.next }),
-        more: lines.more,
-        lines: lines.lines.iter().map(|(seq, entry, _)| item(&node, epoch, *seq, entry)).collect(),
-    }
-}
-
-/// Lines after a place of which the mirror only holds those from `first` on: kept ones, then mirrored ones. What neither has
-/// is a gap.
-async fn older(api: &Api, wanted: &Wanted, node: &NodeId, since: Cursor, first: u64) -> Result<LogsAnswer, ApiError> {
-    // of all sources: how many lines of a level are missing can be told only by counting all of them
-    let filter = KeptFilter {
-        sources: vec![],
-        execution: None,
-        after: Some(since),
-        before: Some(Cursor { epoch: since.epoch, seq: first }),
-        ..wanted.kept()
-    };
-    let rows = api.store.kept_rows(Some(node), &filter).await?;
-    let full = rows.len() >= wanted.most();
-    let (mut lines, mut found, mut last) = (Vec::new(), [0_u64; 5], since.seq);
-    for row in rows {
-        let KeptRow::Line(line) = row else { continue };
-        // of a life of which nothing is kept yet the database gives older lines instead
-        if line.epoch != since.epoch || line.seq <= since.seq || line.seq >= first {
-            continue;
-        }
-        last = last.max(line.seq);
-        found[usize::from(line.entry.level.index())] += 1;
-        let matches = (wanted.sources.is_empty() || wanted.sources.iter().any(|s| **s == *line.entry.source))
-            && (wanted.execution.is_none() || line.entry.execution == wanted.execution);
-        if matches {
-            lines.push(item(&line.node, line.epoch, line.seq, &line.entry));
-        }
-    }
-    if full && last > since.seq {
-        let next = Some(Cursor { epoch: since.epoch, seq: last });
-        return Ok(LogsAnswer { lines, gap: None, next, more: true });
-    }
-    let room = wanted.most().saturating_sub(lines.len()).max(1);
-    let rest = api.hub.lines(Some(since), &wanted.filter(), room);
-    let mut answer = mirrored(rest, since);
-    answer.gap = answer.gap.and_then(|gap| still_missing(&gap, found, |level| wanted.wants(level)));
-    lines.append(&mut answer.lines);
-    answer.lines = lines;
-    Ok(answer)
-}
-
-/// What of a gap was not found among the kept lines either; none if nothing that is wanted is missing.
-fn still_missing(gap: &GapItem, found: [u64; 5], wants: impl Fn(usize) -> bool) -> Option<GapItem> {
-    let counted = gap.by_level.iter().sum::<u64>() == gap.to - gap.from + 1;
-    let mut by_level = gap.by_level;
-    for (level, count) in by_level.iter_mut().enumerate() {
-        *count = if wants(level) { count.saturating_sub(found[level]) } else { 0 };
-    }
-    let missing = by_level.iter().sum::<u64>() > 0;
-    // lost so long ago that nobody knows of which level
-    let unknown = !counted && gap.to - gap.from + 1 > found.iter().sum::<u64>();
-    (missing || unknown).then(|| GapItem { by_level, ..gap.clone() })
 }
 
 /// Only what is kept.
@@ -228,6 +226,7 @@ async fn kept(api: &Api, wanted: &Wanted, since: Option<Cursor>) -> Result<LogsA
     let rows = api.store.kept_rows(wanted.node.as_ref(), &KeptFilter { after: since, ..wanted.kept() }).await?;
     let more = since.is_some() && rows.len() >= wanted.most();
     let mut answer = LogsAnswer { lines: Vec::new(), gap: None, next: since, more };
+    let filter = wanted.filter();
     for row in rows {
         match row {
             KeptRow::Line(line) => {
@@ -236,29 +235,33 @@ async fn kept(api: &Api, wanted: &Wanted, since: Option<Cursor>) -> Result<LogsA
             }
             KeptRow::Gap(_, epoch, gap) => {
                 answer.next = Some(Cursor { epoch, seq: gap.to });
-                answer.gap = Some(join(answer.gap, gap_item(epoch, &gap)));
+                if let Some(gap) = missing(epoch, &gap, &filter) {
+                    match &mut answer.gap {
+                        Some(before) if before.epoch == epoch => join(before, &gap),
+                        // of another life, the later one stands alone
+                        before => *before = Some(gap),
+                    }
+                }
             }
         }
     }
     Ok(answer)
 }
 
-/// One gap over both; of another life, the later one stands alone.
-fn join(before: Option<GapItem>, gap: GapItem) -> GapItem {
-    match before {
-        Some(mut before) if before.epoch == gap.epoch => {
-            before.to = before.to.max(gap.to);
-            for (sum, more) in before.by_level.iter_mut().zip(gap.by_level) {
-                *sum += more;
-            }
-            before
-        }
-        _ => gap,
+/// One gap over both.
+fn join(before: &mut GapItem, gap: &GapItem) {
+    before.to = before.to.max(gap.to);
+    for (sum, more) in before.by_level.iter_mut().zip(gap.by_level) {
+        *sum += more;
     }
+    before.unknown += gap.unknown;
 }
 
-fn gap_item(epoch: Epoch, gap: &LogGap) -> GapItem {
-    GapItem { epoch, from: gap.from, to: gap.to, by_level: gap.by_level }
+/// A gap as far as it could have been wanted.
+fn missing(epoch: Epoch, gap: &LogGap, filter: &LineFilter) -> Option<GapItem> {
+    let Missed { by_level, unknown } = filter.missed(gap);
+    let missing = GapItem { epoch, from: gap.from, to: gap.to, by_level, unknown };
+    (filter.missed(gap).count() > 0).then_some(missing)
 }
 
 fn item(node: &NodeId, epoch: Epoch, seq: u64, entry: &LogEntry) -> LogItem {
@@ -281,32 +284,25 @@ mod tests {
 
     const EPOCH: Epoch = Epoch::from_u64(7);
 
-    fn gap(from: u64, to: u64, by_level: [u64; 5]) -> GapItem {
-        GapItem { epoch: EPOCH, from, to, by_level }
+    fn gap(from: u64, to: u64, by_level: [u64; 5], unknown: u64) -> GapItem {
+        GapItem { epoch: EPOCH, from, to, by_level, unknown }
     }
 
     #[test]
-    fn what_kept_lines_fill_is_no_gap() {
-        let lost = gap(1, 10, [0, 4, 5, 1, 0]);
-        let found = [0, 0, 5, 1, 0];
-        let info = |level| level >= 2;
-        assert_eq!(still_missing(&lost, found, info), None);
-        assert_eq!(still_missing(&lost, found, |_| true), Some(gap(1, 10, [0, 4, 0, 0, 0])));
-        assert_eq!(still_missing(&lost, [0, 0, 3, 1, 0], info), Some(gap(1, 10, [0, 0, 2, 0, 0])));
-    }
-
-    #[test]
-    fn a_gap_too_old_to_be_counted_stays_one() {
-        let lost = gap(1, 10, [0, 0, 2, 0, 0]);
-        assert!(still_missing(&lost, [0, 0, 2, 0, 0], |level| level >= 2).is_some());
-        assert!(still_missing(&lost, [0, 0, 10, 0, 0], |level| level >= 2).is_none());
-    }
-
-    #[test]
-    fn gaps_of_one_life_are_joined() {
-        let joined = join(Some(gap(3, 5, [0, 0, 3, 0, 0])), gap(9, 9, [0, 0, 0, 0, 1]));
-        assert_eq!(joined, gap(3, 9, [0, 0, 3, 0, 1]));
-        let other = GapItem { epoch: Epoch::from_u64(8), ..gap(1, 1, [0, 0, 1, 0, 0]) };
-        assert_eq!(join(Some(joined), other.clone()), other);
+    fn gaps_of_one_life_are_joined_and_another_life_is_for_the_next_answer() {
+        let filter = LineFilter { level: Some(Level::Info), ..LineFilter::default() };
+        let mut page = Page::new(None, 10);
+        let lost = |epoch, from, to, by_level| Piece::Gap(epoch, LogGap { from, to, by_level });
+        assert!(page.take(lost(EPOCH, 1, 2, [1, 1, 0, 0, 0]), &filter), "nothing of it is wanted");
+        assert_eq!((&page.answer.gap, page.answer.next), (&None, Some(Cursor { epoch: EPOCH, seq: 2 })));
+        assert!(page.take(lost(EPOCH, 3, 5, [0, 0, 3, 0, 0]), &filter));
+        assert!(page.take(lost(EPOCH, 9, 10, [0, 0, 0, 0, 1]), &filter));
+        let joined = gap(3, 10, [0, 0, 3, 0, 1], 1);
+        assert_eq!(page.answer.gap, Some(joined.clone()));
+        let other = Epoch::from_u64(8);
+        assert!(!page.take(lost(other, 1, 1, [0, 0, 1, 0, 0]), &filter));
+        assert_eq!((page.answer.gap.clone(), page.answer.next), (Some(joined), Some(Cursor { epoch: EPOCH, seq: 10 })));
+        page.take_newest(lost(other, 1, 1, [0, 0, 1, 0, 0]), &filter);
+        assert_eq!(page.answer.gap.map(|gap| gap.epoch), Some(other));
     }
 }

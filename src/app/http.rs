@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use axum::Router;
 use axum::serve::ListenerExt as _;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
+
+/// Whoever takes nothing of an answer for so long is cut off, in milliseconds: a stalled reader does not keep its connection.
+const STALLED_MS: u32 = 60_000;
 
 /// Takes the address.
 ///
@@ -31,6 +35,9 @@ pub fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!("TCP_NODELAY: {}", chain(&error));
+            }
+            if let Err(error) = set_tcp_user_timeout(&*stream, STALLED_MS) {
+                tracing::debug!("TCP_USER_TIMEOUT: {error}");
             }
         });
         let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -6,3 +6,4 @@ pub mod clock;
 pub mod id;
 pub mod ring;
 pub mod shutdown;
+pub mod visible;

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 
 use crate::base::clock::SharedClock;
 use crate::base::id::{Cursor, Epoch, NodeId};
+use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
-use crate::live::log::{LifeFacts, Log, NumberedLine, Reach, Restart};
+use crate::live::life::LifeFacts;
+use crate::live::log::{Log, NumberedLine, Reach};
 use crate::live::mirror::{Changed, Mirror, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::log_entry::LogGap;
@@ -74,8 +76,6 @@ pub struct Lines {
     pub node: Option<NodeId>,
     /// Of which life of it.
     pub epoch: Option<Epoch>,
-    /// Set if the reader went over from an earlier life to this one: a separator stands before everything else.
-    pub restart: Option<Restart>,
     /// What the ring no longer holds, before the lines.
     pub gap: Option<LogGap>,
     /// The lines that match, each with its number and its JSON array (encoded once, shared by all viewers).
@@ -209,15 +209,14 @@ impl Hub {
         self.shared.lines.subscribe()
     }
 
-    /// Lines after `since` (the newest `most` if none, or if it is of a life of the node that is not held), at most `most`.
-    /// At the end of a life it goes on with the next one and says so.
+    /// Lines after `since` in its life (the newest `most` if none, or if nothing of that life is held), at most `most`. Who
+    /// follows reads through a [`Reader`](crate::live::reader::Reader), which knows how to get to the next life.
     pub fn lines(&self, since: Option<Cursor>, filter: &LineFilter, most: usize) -> Lines {
         let log = self.shared.log.read().unwrap_or_else(PoisonError::into_inner);
         let read = log.read(since, most, |entry| filter.matches(entry));
         Lines {
             node: read.life.as_ref().map(|life| life.node.clone()),
             epoch: read.life.map(|life| life.epoch),
-            restart: read.restart,
             gap: read.gap,
             lines: read.lines,
             next: read.next,
@@ -236,18 +235,19 @@ impl Hub {
         self.shared.log.read().unwrap_or_else(PoisonError::into_inner).current().cloned()
     }
 
-    /// Whether everything held of a life was read, and the next one has begun. What the service node wrote last in it, while
-    /// nobody watched, never came here: only kept rows tell.
-    pub fn is_over(&self, at: Cursor) -> bool {
-        let log = self.shared.log.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = log.cursor().is_some_and(|newest| newest.epoch == at.epoch);
-        !newest && log.lives().any(|(life, last)| life.epoch == at.epoch && at.seq >= last)
+    /// The number of the first line held of a life; of the next one, if none is.
+    pub(crate) fn first(&self, epoch: Epoch) -> u64 {
+        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).first(epoch)
+    }
+
+    /// The levels of lines that made room here, as far as it is known of each which one it had.
+    pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
+        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lost_levels(epoch, from, to)
     }
 
     /// The lives of service nodes of which lines are held, oldest first.
-    pub fn lives(&self) -> Vec<LifeFacts> {
-        let log = self.shared.log.read().unwrap_or_else(PoisonError::into_inner);
-        log.lives().map(|(life, _)| life.clone()).collect()
+    pub(crate) fn lives(&self) -> Vec<LifeFacts> {
+        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lives().cloned().collect()
     }
 
     /// How many messages of the service node could not be read since the start.

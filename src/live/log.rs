@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::clock::Timestamp;
-use crate::base::id::{Cursor, Epoch, NodeId};
+use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
+use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
 use crate::protocol::LogBatch;
 
@@ -20,36 +20,16 @@ const LIVES: usize = 8;
 /// The levels of so many lines that made room are remembered, a byte each; older losses are counted without their level.
 const REMEMBERED: usize = 1 << 16;
 
+/// Marks a remembered level that belongs to one of several lines, which of them is not known.
+const IN_SUM: u8 = 0x80;
+
 /// One call looks at so many lines at most, whether they match or not, so that nobody else waits long for the ring.
 const LOOKED_AT: usize = 8192;
-
-/// A life of a service node, as its log tells it apart from the one before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LifeFacts {
-    /// Which one.
-    pub epoch: Epoch,
-    /// Of which node.
-    pub node: NodeId,
-    /// The program's version.
-    pub version: String,
-    /// When it began.
-    pub started_at: Timestamp,
-}
-
-/// A reader went over from one life to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restart {
-    /// The version before; none if nobody knows.
-    pub from: Option<String>,
-    /// The life that begins.
-    pub to: LifeFacts,
-}
 
 /// What was read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Read {
     pub(crate) life: Option<LifeFacts>,
-    pub(crate) restart: Option<Restart>,
     pub(crate) gap: Option<LogGap>,
     pub(crate) lines: Vec<NumberedLine>,
     pub(crate) next: u64,
@@ -64,6 +44,9 @@ pub enum Reach {
     Held,
     /// Its life is held, but only from this number on.
     Older(u64),
+    /// Everything held of its life was read, and the next one has begun. What the service node wrote last in it while nobody
+    /// watched never came here: only kept rows tell.
+    Over,
     /// Nothing of its life is held.
     Unknown,
 }
@@ -193,14 +176,35 @@ impl Log {
     pub(crate) fn reach(&self, at: Cursor) -> Reach {
         match self.lives.iter().find(|life| life.facts.epoch == at.epoch) {
             None => Reach::Unknown,
-            Some(life) if at.seq + 1 < life.first() => Reach::Older(life.first()),
+            Some(life) if at.seq < life.first() - 1 => Reach::Older(life.first()),
+            Some(life) if at.seq >= life.last && !self.is_newest(life) => Reach::Over,
             Some(_) => Reach::Held,
         }
     }
 
-    /// Every life that is held, oldest first, with the number of its last line.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = (&LifeFacts, u64)> {
-        self.lives.iter().map(|life| (&life.facts, life.last))
+    /// The number of the first line held of a life; of the next one, if none is.
+    pub(crate) fn first(&self, epoch: Epoch) -> u64 {
+        self.lives.iter().find(|life| life.facts.epoch == epoch).map_or(1, Life::first)
+    }
+
+    /// The levels of lines that made room, as far as it is known of each which one it had.
+    pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
+        let mut counts = Counts::default();
+        let Some(life) = self.lives.iter().find(|life| life.facts.epoch == epoch) else {
+            return counts;
+        };
+        let known = life.lost.iter().rev().zip((1..life.first()).rev());
+        for (level, _) in known.skip_while(|(_, seq)| *seq > to).take_while(|(_, seq)| *seq >= from) {
+            if let Some(count) = counts.get_mut(usize::from(*level)) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Every life that is held, oldest first.
+    pub(crate) fn lives(&self) -> impl Iterator<Item = &LifeFacts> {
+        self.lives.iter().map(|life| &life.facts)
     }
 
     /// The newest life that is held.
@@ -208,23 +212,13 @@ impl Log {
         self.lives.back().map(|life| &life.facts)
     }
 
-    /// What follows `since`, at most `most` lines that match. At the end of a life it goes on with the next one. Without a
-    /// place, or from a life nobody knows: the newest `most` lines that match.
+    /// What follows `since` in its life, at most `most` lines that match. Without a place, or from a life nobody knows: the
+    /// newest `most` lines that match.
     pub(crate) fn read(&self, since: Option<Cursor>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let found = since.and_then(|at| {
-            let place = self.lives.iter().position(|life| life.facts.epoch == at.epoch)?;
-            Some((place, at.seq))
-        });
-        let Some((place, seen)) = found else {
-            return self.newest(most, matches);
-        };
-        let life = &self.lives[place];
-        match self.lives.get(place + 1) {
-            Some(next) if seen >= life.last => Read {
-                restart: Some(Restart { from: Some(life.facts.version.clone()), to: next.facts.clone() }),
-                ..self.read_life(next, 0, most, matches)
-            },
-            _ => self.read_life(life, seen, most, matches),
+        let life = since.and_then(|at| self.lives.iter().find(|life| life.facts.epoch == at.epoch));
+        match (since, life) {
+            (Some(at), Some(life)) => self.read_life(life, at.seq, most, matches),
+            _ => self.newest(most, matches),
         }
     }
 
@@ -235,7 +229,7 @@ impl Log {
     fn read_life(&self, life: &Life, seen: u64, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
         let mut read = Read { life: Some(life.facts.clone()), next: seen, ..Read::default() };
         let upto = self.upto(life);
-        if seen + 1 < life.first() && life.first() - 1 <= upto {
+        if seen < life.first() - 1 && life.first() - 1 <= upto {
             read.gap = Some(life.lost_since(seen));
             read.next = life.first() - 1;
         }
@@ -263,7 +257,7 @@ impl Log {
                         read.more = true;
                         break;
                     }
-                    read.gap = Some(join(read.gap, cut(*gap, read.next)));
+                    read.gap = Some(join(read.gap, gap.part(read.next + 1, gap.to)));
                     read.next = gap.to;
                 }
             }
@@ -340,7 +334,7 @@ impl Life {
     /// Notes that these numbers can't be had, as far as they are new.
     fn lose(&mut self, gap: LogGap) {
         if gap.to > self.last && gap.from <= gap.to {
-            let gap = LogGap { from: self.last + 1, ..cut(gap, self.last) };
+            let gap = LogGap { from: self.last + 1, ..gap.part(self.last + 1, gap.to) };
             self.last = gap.to;
             self.items.push_back(Item::Gap(gap));
         }
@@ -355,7 +349,7 @@ impl Life {
                 let known: u64 = gap.by_level.iter().sum();
                 if known == gap.to - gap.from + 1 && known <= REMEMBERED as u64 {
                     for (level, count) in (0..).zip(gap.by_level) {
-                        self.lost.extend((0..count).map(|_| level));
+                        self.lost.extend((0..count).map(|_| level | IN_SUM));
                     }
                 }
             }
@@ -368,15 +362,10 @@ impl Life {
         let (from, to) = (seen + 1, self.first() - 1);
         let mut by_level = Counts::default();
         for level in self.lost.iter().rev().take(usize::try_from(to - seen).unwrap_or(usize::MAX)) {
-            by_level[usize::from(*level)] += 1;
+            by_level[usize::from(*level & !IN_SUM)] += 1;
         }
         LogGap { from, to, by_level }
     }
-}
-
-/// The part of a gap after number `seen`; its levels are not known if it is not all of it.
-fn cut(gap: LogGap, seen: u64) -> LogGap {
-    if seen < gap.from { gap } else { LogGap { from: seen + 1, to: gap.to, by_level: Counts::default() } }
 }
 
 fn join(before: Option<LogGap>, gap: LogGap) -> LogGap {
@@ -402,6 +391,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::base::id::NodeId;
     use crate::model::log_entry::{Level, Stream};
 
     pub(crate) fn life(number: u64) -> LifeFacts {
@@ -528,18 +519,30 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_reader_goes_from_one_life_to_the_next_and_is_told() {
+    fn a_reader_at_the_end_of_a_life_is_told_that_it_is_over() {
         let mut log = log(100);
         log.append(batch(1, None, 1..=3));
+        assert_eq!(log.reach(at(1, 3)), Reach::Held, "it may go on");
         log.begin(&life(2));
         log.append(batch(2, None, 1..=1));
         log.publish();
         let read = log.read(Some(at(1, 2)), 9, all);
-        assert_eq!((seqs(&read), read.restart.is_none(), read.more), (vec![3], true, true));
-        let read = log.read(Some(at(1, 3)), 9, all);
-        assert_eq!(read.restart, Some(Restart { from: Some("0.1.0".into()), to: life(2) }));
-        assert_eq!((seqs(&read), read.next, read.more), (vec![1], 1, false));
+        assert_eq!((seqs(&read), read.more), (vec![3], true));
+        assert_eq!((log.reach(at(1, 2)), log.reach(at(1, 3))), (Reach::Held, Reach::Over));
+        assert_eq!(seqs(&log.read(Some(at(1, 3)), 9, all)), [0; 0], "nobody is led on without a word");
         assert!(!log.begin(&life(2)), "it goes on");
+    }
+
+    #[test]
+    fn levels_of_lost_lines_are_known_one_by_one_or_not_at_all() {
+        let mut log = log(3);
+        log.append(batch(1, Some(LogGap { from: 1, to: 4, by_level: [0, 0, 3, 0, 1] }), 5..=13));
+        let epoch = Epoch::from_u64(1);
+        assert_eq!(log.first(epoch), 11);
+        assert_eq!(log.lost_levels(epoch, 5, 10), [0, 0, 4, 0, 2]);
+        assert_eq!(log.lost_levels(epoch, 6, 9), [0, 0, 4, 0, 0]);
+        assert_eq!(log.lost_levels(epoch, 2, 5), [0, 0, 0, 0, 1], "which of the first four was the error nobody knows");
+        assert_eq!(log.lost_levels(Epoch::from_u64(2), 1, 9), [0; 5]);
     }
 
     #[test]
@@ -621,16 +624,8 @@ pub(crate) mod tests {
 
     impl Viewer {
         fn take(&mut self, read: &Read) {
-            if let Some(restart) = &read.restart {
-                assert!(restart.to.epoch > Epoch::from_u64(self.epoch), "lives go forward");
-                self.seen = 0;
-            }
             let Some(life) = &read.life else { return };
-            if read.restart.is_none() {
-                assert_eq!(life.epoch, Epoch::from_u64(self.epoch), "no life begins without a word");
-            }
-            let epoch = life.epoch.to_string();
-            self.epoch = u64::from_str_radix(&epoch, 16).unwrap();
+            assert_eq!(life.epoch, Epoch::from_u64(self.epoch), "no life begins without a word");
             let mut place = self.seen;
             if let Some(gap) = read.gap {
                 assert_eq!(gap.from, place + 1, "a gap begins where the reader stands");
@@ -690,10 +685,13 @@ pub(crate) mod tests {
     impl Viewer {
         fn read(&mut self, log: &Log, most: usize, wanted: impl Fn(&LogEntry) -> bool) {
             let place = at(self.epoch, self.seen);
-            // what a tab does when nothing of its life is held any more: it goes over to the present one
-            if log.reach(place) == Reach::Unknown {
-                let life = log.current().unwrap();
-                (self.epoch, self.seen) = (u64::from_str_radix(&life.epoch.to_string(), 16).unwrap(), 0);
+            // what a reader does at the end of a life, and when nothing of its life is held any more: it goes over to a later one
+            let reach = log.reach(place);
+            if matches!(reach, Reach::Unknown | Reach::Over) {
+                let mut lives = log.lives().skip_while(|life| reach == Reach::Over && life.epoch != place.epoch);
+                let next = if reach == Reach::Over { lives.nth(1) } else { lives.next() };
+                let epoch = next.unwrap().epoch.to_string();
+                (self.epoch, self.seen) = (u64::from_str_radix(&epoch, 16).unwrap(), 0);
                 return;
             }
             self.take(&log.read(Some(place), most, wanted));

@@ -144,9 +144,32 @@ pub struct LogGap {
     pub by_level: Counts,
 }
 
+impl LogGap {
+    /// The part of it from number `from` to `to`. Its levels are known if it is all of it, or if all of it is of one level.
+    #[must_use]
+    pub fn part(&self, from: u64, to: u64) -> Self {
+        let (from, to) = (from.max(self.from), to.min(self.to));
+        if (from, to) == (self.from, self.to) {
+            return *self;
+        }
+        let (all, lines) = (self.to - self.from + 1, (to + 1).saturating_sub(from));
+        let by_level = self.by_level.map(|count| if count == all { lines } else { 0 });
+        Self { from, to, by_level }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_gap_has_the_level_of_all_of_it_or_none_that_is_known() {
+        let gap = LogGap { from: 3, to: 12, by_level: [0, 0, 10, 0, 0] };
+        assert_eq!(gap.part(1, 20), gap);
+        assert_eq!(gap.part(5, 8), LogGap { from: 5, to: 8, by_level: [0, 0, 4, 0, 0] });
+        let mixed = LogGap { by_level: [0, 0, 9, 0, 1], ..gap };
+        assert_eq!((mixed.part(3, 12).by_level, mixed.part(4, 12).by_level), (mixed.by_level, [0; 5]));
+    }
 
     #[test]
     fn levels_are_ordered_and_named() {

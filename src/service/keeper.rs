@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::backoff::Backoff;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
+use crate::base::ring::Counts;
 use crate::model::log_entry::{Level, LogEntry, LogGap};
 use crate::service::log::{Lines, LogRing};
 use crate::store::Store;
@@ -108,26 +109,32 @@ fn sift(read: &Lines, allowance: &mut Allowance, now: Timestamp) -> Rows {
     let mut rows = Rows::default();
     if let Some(lost) = read.gap {
         let known: u64 = lost.by_level.iter().sum();
-        let mut by_level = lost.by_level;
-        by_level[usize::from(Level::Trace.index())] = 0;
-        by_level[usize::from(Level::Debug.index())] = 0;
+        let info = usize::from(Level::Info.index());
         // what was lost would not have been kept, if all of it is known to be below info
-        if by_level.iter().sum::<u64>() > 0 || known < lost.to - lost.from + 1 {
-            rows.gaps.push((now, LogGap { by_level, ..lost }));
+        if lost.by_level[info..].iter().sum::<u64>() > 0 || known < lost.to - lost.from + 1 {
+            rows.gaps.push((now, lost));
         }
     }
     let mut open: Option<(Timestamp, LogGap)> = None;
+    // lines below info within a gap belong to it, so that it is known of each of its lines which level it had
+    let mut details = Counts::default();
     for (seq, entry) in (read.first..).zip(&read.entries) {
+        let level = usize::from(entry.level.index());
         if entry.level < Level::Info {
-            continue;
-        }
-        if allowance.takes(entry.time) {
+            details[level] += 1;
+        } else if allowance.takes(entry.time) {
             rows.gaps.extend(open.take());
             rows.lines.push((seq, (**entry).clone()));
         } else {
-            let (_, gap) = open.get_or_insert_with(|| (entry.time, LogGap { from: seq, to: seq, by_level: [0; 5] }));
+            let (_, gap) = open.get_or_insert_with(|| {
+                details = Counts::default();
+                (entry.time, LogGap { from: seq, to: seq, by_level: Counts::default() })
+            });
             gap.to = seq;
-            gap.by_level[usize::from(entry.level.index())] += 1;
+            gap.by_level[level] += 1;
+            for (sum, count) in gap.by_level.iter_mut().zip(std::mem::take(&mut details)) {
+                *sum += count;
+            }
         }
     }
     rows.gaps.extend(open);
@@ -220,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_knows_the_level_of_each_of_its_lines() {
+        let level = |at: u64| [Level::Debug, Level::Info, Level::Trace][usize::try_from(at % 3).unwrap()];
+        let read = lines(1, (0..9_000).map(|at| (at, level(at))));
+        let rows = sift(&read, &mut Allowance::default(), now());
+        assert_eq!(rows.gaps.len(), 1);
+        let gap = rows.gaps[0].1;
+        assert_eq!(gap.by_level.iter().sum::<u64>(), gap.to - gap.from + 1);
+        assert!(gap.by_level[0] > 0 && gap.by_level[1] > 0, "{gap:?}");
+    }
+
+    #[test]
     fn five_hundred_a_second_are_all_kept() {
         let read = lines(1, (0..30_000).map(|at| (at * 2_000, Level::Info)));
         assert_eq!(sift(&read, &mut Allowance::default(), now()).lines.len(), 30_000);
@@ -237,9 +255,11 @@ mod tests {
     fn what_the_ring_lost_is_a_gap_unless_it_was_all_below_info() {
         let lost = |by_level| LogGap { from: 1, to: 10, by_level };
         let mut read = lines(11, [(0, Level::Info)]);
-        for (by_level, expected) in
-            [([4, 3, 2, 1, 0], Some([0, 0, 2, 1, 0])), ([5, 5, 0, 0, 0], None), ([5, 0, 0, 0, 0], Some([0; 5]))]
-        {
+        for (by_level, expected) in [
+            ([4, 3, 2, 1, 0], Some([4, 3, 2, 1, 0])),
+            ([5, 5, 0, 0, 0], None),
+            ([5, 0, 0, 0, 0], Some([5, 0, 0, 0, 0])),
+        ] {
             read.gap = Some(lost(by_level));
             let rows = sift(&read, &mut Allowance::default(), now());
             assert_eq!(rows.gaps.first().map(|(_, gap)| gap.by_level), expected);

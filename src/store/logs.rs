@@ -1,5 +1,6 @@
 //! Kept log lines: what is kept, and how it is read again.
 
+use futures_util::TryStreamExt as _;
 use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::base::clock::Timestamp;
@@ -42,6 +43,18 @@ pub struct KeptFilter {
     pub limit: u32,
 }
 
+/// Kept rows after a place.
+#[derive(Clone, Debug)]
+pub struct KeptAfter {
+    /// Oldest first.
+    pub rows: Vec<KeptRow>,
+    /// Whether the row at that place, or one before it in its life, is kept still: rows are deleted oldest first, so then none
+    /// after it was.
+    pub anchored: bool,
+    /// Whether there may be more.
+    pub full: bool,
+}
+
 #[derive(FromRow)]
 struct Row {
     id: i64,
@@ -65,6 +78,8 @@ struct Bounds {
     oldest_first: bool,
     /// In a gap that the cursor stands in, the first line the reader has not seen.
     unseen: Option<u64>,
+    /// Whether the row at the cursor, or one before it in its life, is there.
+    anchored: bool,
 }
 
 impl Store {
@@ -96,6 +111,38 @@ impl Store {
         rows.into_iter().map(|row| row.read(bounds.unseen)).collect()
     }
 
+    /// Kept rows of all nodes' logs after a place, oldest first: so many, or so many bytes of text, at most.
+    pub async fn kept_after(&self, after: Cursor, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
+        let filter = KeptFilter { after: Some(after), limit, ..KeptFilter::default() };
+        let mut snapshot = self.read().begin().await?;
+        let bounds = Bounds::find(&mut snapshot, None, &filter).await?;
+        let mut query = select(None, bounds);
+        query.push(order(bounds)).push_bind(i64::from(limit));
+        let mut answer = KeptAfter { rows: Vec::new(), anchored: bounds.anchored, full: false };
+        let mut left = bytes;
+        let mut found = query.build_query_as::<Row>().fetch(&mut *snapshot);
+        while let Some(row) = found.try_next().await? {
+            left = left.saturating_sub(row.text.len());
+            answer.rows.push(row.read(bounds.unseen)?);
+            answer.full = left == 0 || answer.rows.len() >= limit as usize;
+            if answer.full {
+                break;
+            }
+        }
+        drop(found);
+        if !bounds.oldest_first {
+            answer.rows.reverse();
+        }
+        Ok(answer)
+    }
+
+    /// The lives of which lines were kept, oldest first; the last thousand at least.
+    pub async fn kept_lives(&self) -> Result<Vec<Epoch>, Error> {
+        let lives: Vec<String> =
+            sqlx::query_scalar("select epoch from log_lives order by id").fetch_all(self.read()).await?;
+        lives.iter().map(|epoch| epoch.parse().map_err(Error::unreadable)).collect()
+    }
+
     /// How many rows are kept, and for how many bytes they count in [`Transaction::purge_rows`].
     ///
     /// [`Transaction::purge_rows`]: crate::store::Transaction::purge_rows
@@ -112,7 +159,7 @@ impl Bounds {
         node: Option<&NodeId>,
         filter: &KeptFilter,
     ) -> Result<Self, Error> {
-        let mut bounds = Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None };
+        let mut bounds = Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None, anchored: false };
         if let Some(after) = filter.after
             && let Some(life) = life(connection, node, after.epoch).await?
         {
@@ -124,10 +171,11 @@ impl Bounds {
             .bind(bound(after.seq))
             .fetch_optional(&mut *connection)
             .await?;
+            bounds.anchored = last.is_some();
             bounds.above = match last {
                 // the reader saw a part of what others lost; the rest is lost for it, too
                 Some((id, Some(to))) if to.cast_unsigned() > after.seq => {
-                    bounds.unseen = Some(after.seq + 1);
+                    bounds.unseen = Some(after.seq.saturating_add(1));
                     id - 1
                 }
                 Some((id, _)) => id,
@@ -183,13 +231,17 @@ fn select(node: Option<&NodeId>, bounds: Bounds) -> QueryBuilder<Sqlite> {
     query
 }
 
+const fn order(bounds: Bounds) -> &'static str {
+    if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " }
+}
+
 async fn fetch(
     connection: &mut SqliteConnection,
     mut query: QueryBuilder<Sqlite>,
     bounds: Bounds,
     limit: u32,
 ) -> Result<Vec<Row>, Error> {
-    query.push(if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " });
+    query.push(order(bounds));
     query.push_bind(i64::from(limit));
     Ok(query.build_query_as().fetch_all(connection).await?)
 }
@@ -249,15 +301,13 @@ impl Row {
         let epoch = self.epoch.parse().map_err(Error::unreadable)?;
         if let Some(to) = self.gap_to {
             let to = to.cast_unsigned();
+            let gap = LogGap { from: seq, to, by_level: read_counts(&self.text) };
             return Ok(KeptRow::Gap(
                 node,
                 epoch,
                 match unseen {
-                    // how the lines seen and unseen divide into levels is not known
-                    Some(unseen) if (seq..=to).contains(&unseen) => {
-                        LogGap { from: unseen, to, by_level: Counts::default() }
-                    }
-                    _ => LogGap { from: seq, to, by_level: read_counts(&self.text) },
+                    Some(unseen) if (seq..=to).contains(&unseen) => gap.part(unseen, to),
+                    _ => gap,
                 },
             ));
         }

@@ -4,6 +4,8 @@ use std::fmt::{self, Write as _};
 
 use askama::filters::HtmlSafe;
 
+use crate::base::visible::sign;
+
 /// Markup that is finished: templates put it in as it is. Made only here, from escaped text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Html(String);
@@ -60,24 +62,6 @@ pub(crate) fn visible_with_colours(text: &str) -> Html {
         markup.push_str("</span>");
     }
     Html(markup)
-}
-
-/// The sign that stands for a character which would act unseen; none for all others.
-pub(crate) fn sign(c: char) -> Option<String> {
-    match c {
-        '\t' => None,
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).map(String::from),
-        '\u{7f}' => Some("\u{2421}".to_owned()),
-        '\u{80}'..='\u{9f}'
-        | '\u{61c}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{2064}'
-        | '\u{2066}'..='\u{2069}'
-        | '\u{feff}'
-        | '\u{e0000}'..='\u{e007f}' => Some(format!("⟦U+{:04X}⟧", u32::from(c))),
-        _ => None,
-    }
 }
 
 fn push_visible(markup: &mut String, c: char) {

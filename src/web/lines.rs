@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::base::id::{Cursor, Epoch};
-use crate::live::filter::LineFilter;
+use crate::base::id::Epoch;
+use crate::live::filter::{LineFilter, Missed};
 use crate::live::hub::Lines;
+use crate::live::kept::Piece;
 use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use crate::store::logs::KeptRow;
 use crate::web::html::{Html, visible, visible_with_colours};
@@ -60,8 +61,19 @@ impl LogQuery {
 /// A row of a log.
 pub(crate) enum LogRow {
     Line(LineRow),
-    Gap(Phrase),
-    Restart,
+    Gap(GapRow),
+    Restart(Epoch),
+}
+
+/// Lines of a log that can't be had any more.
+pub(crate) struct GapRow {
+    pub(crate) epoch: Epoch,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    /// How many of them could have been wanted.
+    pub(crate) missed: Missed,
+    /// Whether more is filtered than can be told of a lost line.
+    pub(crate) narrow: bool,
 }
 
 /// A line of a log.
@@ -99,59 +111,97 @@ impl LineRow {
     }
 }
 
-/// What the hub gave, as rows.
-pub(crate) fn of_hub(lines: &Lines) -> Vec<LogRow> {
-    let Some(epoch) = lines.epoch else { return Vec::new() };
-    let restart = lines.restart.iter().map(|_| LogRow::Restart);
-    let gap = lines.gap.iter().map(|gap| LogRow::Gap(gap_text(gap)));
-    restart
-        .chain(gap)
-        .chain(lines.lines.iter().map(|(seq, entry, _)| LogRow::Line(LineRow::of(epoch, *seq, entry))))
-        .collect()
+/// Rows in the making: gaps with nothing between them become one, those that could hold nothing wanted none.
+struct Rows<'a> {
+    rows: Vec<LogRow>,
+    filter: &'a LineFilter,
+}
+
+impl Rows<'_> {
+    fn line(&mut self, epoch: Epoch, seq: u64, entry: &LogEntry) {
+        self.rows.push(LogRow::Line(LineRow::of(epoch, seq, entry)));
+    }
+
+    fn lose(&mut self, epoch: Epoch, gap: &LogGap) {
+        let missed = self.filter.missed(gap);
+        match self.rows.last_mut() {
+            _ if missed.count() == 0 => {}
+            Some(LogRow::Gap(before)) if before.epoch == epoch => {
+                before.to = gap.to;
+                before.missed.add(&missed);
+            }
+            _ => self.rows.push(LogRow::Gap(GapRow {
+                epoch,
+                from: gap.from,
+                to: gap.to,
+                missed,
+                narrow: self.filter.is_narrow(),
+            })),
+        }
+    }
+}
+
+/// The newest lines, kept ones and those the hub holds, as rows.
+pub(crate) fn of_newest(older: &[Piece], held: &Lines, filter: &LineFilter) -> Vec<LogRow> {
+    let mut rows = Rows { rows: Vec::with_capacity(older.len() + held.lines.len() + 1), filter };
+    for piece in older {
+        match piece {
+            Piece::Line(line) => rows.line(line.epoch, line.seq, &line.entry),
+            Piece::Gap(epoch, gap) => rows.lose(*epoch, gap),
+            Piece::Restart(epoch, _) => rows.rows.push(LogRow::Restart(*epoch)),
+            Piece::Hidden(..) => {}
+        }
+    }
+    if let Some(epoch) = held.epoch {
+        held.gap.iter().for_each(|gap| rows.lose(epoch, gap));
+        held.lines.iter().for_each(|(seq, entry, _)| rows.line(epoch, *seq, entry));
+    }
+    rows.rows
 }
 
 /// What the database kept, as rows; where another life of the node begins, a row says so.
-pub(crate) fn of_kept(rows: &[KeptRow]) -> Vec<LogRow> {
-    let mut shown = Vec::with_capacity(rows.len() + 1);
+pub(crate) fn of_kept(kept: &[KeptRow], filter: &LineFilter) -> Vec<LogRow> {
+    let mut rows = Rows { rows: Vec::with_capacity(kept.len() + 1), filter };
     let mut before = None;
-    for row in rows {
+    for row in kept {
         let of = match row {
             KeptRow::Line(line) => (&line.node, line.epoch),
             KeptRow::Gap(node, epoch, _) => (node, *epoch),
         };
         if before.is_some_and(|before| before != of) {
-            shown.push(LogRow::Restart);
+            rows.rows.push(LogRow::Restart(of.1));
         }
         before = Some(of);
-        shown.push(match row {
-            KeptRow::Line(line) => LogRow::Line(LineRow::of(line.epoch, line.seq, &line.entry)),
-            KeptRow::Gap(_, _, gap) => LogRow::Gap(gap_text(gap)),
-        });
+        match row {
+            KeptRow::Line(line) => rows.line(line.epoch, line.seq, &line.entry),
+            KeptRow::Gap(_, epoch, gap) => rows.lose(*epoch, gap),
+        }
     }
-    shown
+    rows.rows
 }
 
-/// The place after the last line shown, from which a socket goes on; none before the first.
-pub(crate) fn end_of(rows: &[LogRow]) -> Option<Cursor> {
-    rows.iter().rev().find_map(|row| match row {
-        LogRow::Line(line) => Some(Cursor { epoch: line.epoch, seq: line.seq }),
-        LogRow::Gap(_) | LogRow::Restart => None,
-    })
-}
+impl GapRow {
+    /// All of a gap, whatever was wanted.
+    pub(crate) fn of(epoch: Epoch, gap: &LogGap) -> Self {
+        Self { epoch, from: gap.from, to: gap.to, missed: Missed::of(gap), narrow: false }
+    }
 
-fn gap_text(gap: &LogGap) -> Phrase {
-    let lost = gap.to.saturating_sub(gap.from).saturating_add(1);
-    let levels = Level::ALL
-        .into_iter()
-        .rev()
-        .filter_map(|level| {
-            let count = gap.by_level[usize::from(level.index())];
-            (count > 0).then(|| format!("{count} {level}"))
-        })
-        .collect::<Vec<_>>()
-        .join(", ");
-    let text = if levels.is_empty() { EN.gap } else { EN.gap_levels };
-    text.count(lost).with("from", gap.from).with("to", gap.to).with("levels", levels)
+    /// How many of each level, as scripts read it.
+    pub(crate) fn counts(&self) -> String {
+        self.missed.by_level.map(|count| count.to_string()).join(" ")
+    }
+
+    /// In words.
+    pub(crate) fn text(&self) -> Phrase {
+        let known = Level::ALL.into_iter().zip(self.missed.by_level).rev().filter(|(_, count)| *count > 0);
+        let mut levels: Vec<String> = known.map(|(level, count)| format!("{count} {level}")).collect();
+        if self.missed.unknown > 0 {
+            levels.push(EN.gap_unknown.with("n", self.missed.unknown).plain());
+        }
+        let levels = levels.join(", ");
+        let text = EN.gap.count(self.missed.count()).with("from", self.from).with("to", self.to).with("levels", levels);
+        if self.narrow { EN.gap_narrow.with("gap", text.plain()) } else { text }
+    }
 }
 
 #[cfg(test)]
@@ -179,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_line_is_text_whatever_it_holds() {
-        let rows = of_kept(&[kept(1, 1, "<script>\u{202e}\u{1b}[31mred")]);
+        let rows = of_kept(&[kept(1, 1, "<script>\u{202e}\u{1b}[31mred")], &LineFilter::default());
         let [LogRow::Line(line)] = rows.as_slice() else { panic!("one line") };
         assert_eq!(line.source.as_str(), "&lt;s&gt;");
         assert_eq!(
@@ -189,17 +239,37 @@ mod tests {
     }
 
     #[test]
-    fn another_life_of_the_node_is_a_row_and_the_end_is_the_last_line() {
-        let rows = of_kept(&[kept(1, 7, "a"), kept(2, 1, "b")]);
-        assert!(matches!(rows.as_slice(), [LogRow::Line(_), LogRow::Restart, LogRow::Line(_)]));
-        assert_eq!(end_of(&rows), Some(Cursor { epoch: Epoch::from_u64(2), seq: 1 }));
-        assert_eq!(end_of(&[]), None);
+    fn another_life_of_the_node_is_a_row() {
+        let rows = of_kept(&[kept(1, 7, "a"), kept(2, 1, "b")], &LineFilter::default());
+        assert!(matches!(rows.as_slice(), [LogRow::Line(_), LogRow::Restart(_), LogRow::Line(_)]));
     }
 
     #[test]
-    fn a_gap_counts_what_is_lost_by_level() {
-        let gap = LogGap { from: 5, to: 9, by_level: [0, 0, 3, 0, 2] };
-        assert_eq!(gap_text(&gap).plain(), "5 lines are missing here (5 to 9): 2 error, 3 info");
+    fn gaps_are_counted_by_level_joined_and_left_out_where_nothing_wanted_is_lost() {
+        let lost = |from, to, by_level| {
+            KeptRow::Gap(NodeId::new("service-1"), Epoch::from_u64(1), LogGap { from, to, by_level })
+        };
+        let rows = [
+            lost(5, 9, [0, 0, 3, 0, 2]),
+            lost(10, 12, [0, 0, 2, 0, 0]),
+            kept(1, 13, "x"),
+            lost(14, 14, [0, 0, 1, 0, 0]),
+        ];
+        let told = |level| {
+            let shown = of_kept(&rows, &LineFilter { level, ..LineFilter::default() });
+            let gaps =
+                shown.iter().filter_map(|row| if let LogRow::Gap(gap) = row { Some(gap.text().plain()) } else { None });
+            gaps.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told(None),
+            [
+                "8 lines can't be had any more (5 to 12): 2 error, 5 info, 1 of a level that nobody knows",
+                "1 line can't be had any more (14 to 14): 1 info"
+            ]
+        );
+        let errors = "3 lines can't be had any more (5 to 12): 2 error, 1 of a level that nobody knows";
+        assert_eq!(told(Some(Level::Error)), [errors]);
     }
 
     #[test]

@@ -2,28 +2,30 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::base::id::{Cursor, Epoch};
-use crate::live::filter::LineFilter;
-use crate::live::hub::{Lines, Watcher};
-use crate::live::log::{Reach, Restart};
-use crate::model::log_entry::{Level, LogEntry, LogGap};
+use crate::base::visible::visible;
+use crate::live::filter::{LineFilter, Missed};
+use crate::live::hub::Lines;
+use crate::live::kept::Piece;
+use crate::live::life::Restart;
+use crate::live::reader::{Reader, Source, Step};
+use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use crate::web::WebState;
-use crate::web::poll::{place, wanted};
+use crate::web::query::Asked;
+use crate::web::texts::EN;
 use crate::web::viewer::admission::{ASKED_EVERY, Admitted, Checks, Refused, Standing};
-use crate::web::viewer::kept::{self, Piece, Upto};
-use crate::web::viewer::seats::Seat;
-use crate::web::viewer::wish::Wanted;
 
 /// A file has at most so many lines; a follower begins with so many of [`FIRST`].
 const MOST: usize = 20_000;
@@ -31,262 +33,293 @@ const MOST: usize = 20_000;
 /// A follower begins with so many of the newest lines.
 const FIRST: usize = 200;
 
-/// So many lines are written at once.
-const CHUNK: usize = 500;
+/// So many lines are read at once.
+const LINES: usize = 200;
 
-/// What is asked for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Asked {
-    /// Whether to go on with lines as they come: `1`.
-    follow: Option<u8>,
-    level: Option<String>,
-    /// Names, separated by commas.
-    source: Option<String>,
-    q: Option<String>,
-    inverse: Option<u8>,
-    execution: Option<String>,
-    /// Only lines after this place (`EPOCH:SEQ`).
-    since: Option<String>,
-}
+/// A chunk is sent when it has so many bytes.
+const CHUNK: usize = 64 << 10;
 
-impl Asked {
-    fn lines(&self) -> Result<(Wanted, Option<Cursor>), Refused> {
-        let (level, source, q) = (self.level.as_deref(), self.source.as_deref(), self.q.as_deref());
-        Ok((wanted(level, source, q, self.inverse, self.execution.as_deref())?, place(self.since.as_deref())?))
-    }
-}
+/// A reader that takes nothing for so long is given up.
+const STALLED: Duration = Duration::from_secs(20);
 
 /// `GET /logs.txt`: the newest 20,000 lines that match, or with `follow=1` the newest 200 and then every line as it comes,
-/// for ever. By session or `x-api-key`; 400 for a filter that is none.
+/// for ever. By session or `x-api-key`; 400 for a value that is none.
 pub(crate) async fn logs(
     State(state): State<WebState>,
-    Query(asked): Query<Asked>,
     admitted: Result<Admitted, Response>,
+    asked: Result<Asked, Refused>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
-    let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
+    let asked = asked.map_err(IntoResponse::into_response)?;
     let (wanted, since) = asked.lines().map_err(IntoResponse::into_response)?;
-    let follow = asked.follow == Some(1);
+    let follow = asked.switch("follow").map_err(IntoResponse::into_response)?;
+    let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
 
+    // one chunk waits while another is written: what a reader costs that does not take them is bounded
+    let (chunks, mut taken) = mpsc::channel(1);
+    let end = Arc::new(OnceLock::new());
     let watching = state.hub.watch();
-    let mut reader = Reader {
-        filter: wanted.filter,
-        at: since,
-        ready: VecDeque::new(),
-        follow,
-        filled: false,
-        lines: state.hub.lines_seen(),
-        ask_at: Instant::now() + ASKED_EVERY,
-        checks: Checks::new(&state),
-        admitted,
-        state,
-        _held: (seat, watching),
-    };
-    reader.begin(if follow { FIRST } else { MOST }).await;
-    let body = Body::from_stream(stream::unfold(reader, |mut reader| async move {
-        let chunk = reader.next().await?;
-        Some((Ok::<_, Infallible>(chunk), reader))
-    }));
+    let text = Text::new(wanted.filter, since, if follow { FIRST } else { MOST });
+    let (shutdown, pump_end) = (state.shutdown.clone(), Arc::clone(&end));
+    shutdown.spawn("log text", async move {
+        let pump = Pump { chunks, follow, checks: Checks::new(&state), ask_at: Instant::now() + ASKED_EVERY, admitted };
+        if let Err(reason) = pump.run(text, &state).await {
+            let _ = pump_end.set(reason);
+        }
+        drop((seat, watching));
+    });
+    let mut told = false;
+    let body = stream::poll_fn(move |context| {
+        let last = |end: &End| Some(Ok::<_, Infallible>(Bytes::from(format!("--- {} ---\n", end.text()))));
+        // whoever may not look any more gets nothing that still waits
+        if let Some(End::SignedOut) = end.get() {
+            taken.close();
+            while taken.try_recv().is_ok() {}
+        }
+        taken.poll_recv(context).map(|chunk| match chunk {
+            Some(chunk) => Some(Ok(chunk)),
+            None if std::mem::replace(&mut told, true) => None,
+            None => end.get().and_then(last),
+        })
+    });
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store, no-transform"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    Ok((headers, body).into_response())
+    Ok((headers, Body::from_stream(body)).into_response())
 }
 
-struct Reader {
-    filter: LineFilter,
-    at: Option<Cursor>,
-    ready: VecDeque<Bytes>,
-    follow: bool,
-    /// Whether kept rows were read up to what the ring holds.
-    filled: bool,
-    lines: watch::Receiver<u64>,
-    ask_at: Instant,
-    checks: Checks,
-    admitted: Admitted,
-    state: WebState,
-    _held: (Seat, Watcher),
+/// Why a text ends that did not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    SignedOut,
+    Unknown,
+    Stalled,
+    Draining,
+    /// Nobody reads any more.
+    Gone,
 }
 
-impl Reader {
-    /// Makes the newest lines ready, kept ones before those of the ring; none if a place is known to go on from.
-    async fn begin(&mut self, most: usize) {
-        if self.at.is_some() {
-            return;
+impl End {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::SignedOut => EN.text_signed_out,
+            Self::Unknown => EN.text_unchecked,
+            Self::Stalled => EN.text_stalled,
+            Self::Draining | Self::Gone => EN.text_draining,
         }
-        let hub = self.state.hub.clone();
-        let newest = hub.lines(None, &self.filter, most);
-        let held = newest.epoch.map(|epoch| {
-            let seq = match hub.reach(Cursor { epoch, seq: 0 }) {
-                Reach::Older(first) => first,
-                Reach::Held | Reach::Unknown => 1,
-            };
-            Cursor { epoch, seq }
-        });
-        if newest.lines.len() < most
-            && let Ok(older) = kept::newest(&self.state.store, held, &self.filter, most - newest.lines.len()).await
-        {
-            self.write(&older);
-        }
-        self.write_lines(&newest);
     }
+}
 
-    /// The next chunk; none at the end.
-    async fn next(&mut self) -> Option<Bytes> {
+/// Moves a text to whoever reads it, and asks meanwhile whether that is still allowed.
+struct Pump {
+    chunks: mpsc::Sender<Bytes>,
+    follow: bool,
+    checks: Checks,
+    ask_at: Instant,
+    admitted: Admitted,
+}
+
+impl Pump {
+    async fn run(mut self, mut text: Text, state: &WebState) -> Result<(), End> {
+        let mut lines = state.hub.lines_seen();
         loop {
-            if let Some(chunk) = self.ready.pop_front() {
-                return Some(chunk);
+            lines.borrow_and_update();
+            let more = text.read(state).await;
+            while let Some(chunk) = text.chunk() {
+                self.send(chunk, state).await?;
             }
-            self.lines.borrow_and_update();
-            let more = self.read().await;
-            if !self.ready.is_empty() || more {
+            if more {
                 continue;
             }
-            if !self.follow || !self.wait().await {
-                return None;
+            if !self.follow {
+                return Ok(());
+            }
+            self.wait(&mut lines, state).await?;
+        }
+    }
+
+    async fn send(&mut self, chunk: Bytes, state: &WebState) -> Result<(), End> {
+        let given_up = Instant::now() + STALLED;
+        loop {
+            if Instant::now() >= self.ask_at {
+                self.ask(state).await?;
+            }
+            tokio::select! {
+                place = self.chunks.reserve() => {
+                    place.map_err(|_| End::Gone)?.send(chunk);
+                    return Ok(());
+                }
+                () = sleep_until(given_up) => return Err(End::Stalled),
+                () = sleep_until(self.ask_at) => {}
+                () = state.shutdown.stopping() => return Err(End::Draining),
             }
         }
     }
 
-    /// Makes what follows the place ready; whether there is more at once.
-    async fn read(&mut self) -> bool {
-        let hub = self.state.hub.clone();
-        let Some(at) = self.at else {
-            if hub.life().is_some() {
-                self.write_lines(&hub.lines(None, &self.filter, FIRST));
-            }
-            return false;
-        };
-        let reach = hub.reach(at);
-        if reach == Reach::Unknown || hub.is_over(at) {
-            let Some(left) = kept::leave(Some(&self.state.store), &hub, at, &self.filter).await else {
-                return false;
-            };
-            self.write(&left.pieces);
-            self.ready.extend(left.restart.as_ref().map(restart_line));
-            self.at = Some(left.at);
-            return true;
-        }
-        if let Reach::Older(first) = reach
-            && !self.filled
-            && let Ok(found) = kept::after(&self.state.store, at, Upto::Line(first - 1), &self.filter).await
-        {
-            // a reader that falls behind later is told of gaps: it can't be helped by more reading
-            self.filled = !found.more;
-            self.write(&found.pieces);
-            self.at = Some(found.at);
-            return true;
-        }
-        let lines = hub.lines(Some(at), &self.filter, CHUNK);
-        self.write_lines(&lines);
-        lines.more
-    }
-
-    /// Waits for lines. False if this is the end.
-    async fn wait(&mut self) -> bool {
+    async fn wait(&mut self, lines: &mut watch::Receiver<u64>, state: &WebState) -> Result<(), End> {
         loop {
             tokio::select! {
-                () = self.state.shutdown.stopping() => return false,
-                changed = self.lines.changed() => return changed.is_ok(),
-                () = sleep_until(self.ask_at) => {
-                    self.ask_at = Instant::now() + ASKED_EVERY;
-                    if self.checks.ask(&self.admitted, &self.state).await != Standing::Good {
-                        return false;
-                    }
-                }
+                changed = lines.changed() => return changed.map_err(|_| End::Draining),
+                () = self.chunks.closed() => return Err(End::Gone),
+                () = sleep_until(self.ask_at) => self.ask(state).await?,
+                () = state.shutdown.stopping() => return Err(End::Draining),
             }
         }
     }
 
-    fn write_lines(&mut self, lines: &Lines) {
-        let Some(epoch) = lines.epoch else {
-            return;
+    async fn ask(&mut self, state: &WebState) -> Result<(), End> {
+        self.ask_at = Instant::now() + ASKED_EVERY;
+        match self.checks.ask(&self.admitted, state).await {
+            Standing::Good => Ok(()),
+            Standing::Ended => Err(End::SignedOut),
+            Standing::Unknown => Err(End::Unknown),
+        }
+    }
+}
+
+/// A part of the text before it is written out.
+enum Part {
+    Line(Arc<LogEntry>),
+    Text(String),
+}
+
+/// The log as text.
+struct Text {
+    reader: Reader,
+    most: usize,
+    parts: VecDeque<Part>,
+    /// Lines that can't be had, while nothing else was written after them.
+    gap: Option<(Epoch, u64, u64, Missed)>,
+}
+
+impl Text {
+    fn new(filter: LineFilter, since: Option<Cursor>, most: usize) -> Self {
+        Self { reader: Reader::new(filter, since), most, parts: VecDeque::new(), gap: None }
+    }
+
+    /// Makes what comes next ready; whether there is more at once.
+    async fn read(&mut self, state: &WebState) -> bool {
+        let from = Source { hub: &state.hub, store: Some(&state.store) };
+        let more = match self.reader.step(from, self.most).await {
+            Ok(Step::Newest(older, lines)) => {
+                self.kept(older);
+                self.held(&lines);
+                lines.more
+            }
+            Ok(Step::Kept(kept)) => {
+                self.kept(kept.pieces);
+                true
+            }
+            Ok(Step::Held(at)) => {
+                let lines = state.hub.lines(Some(at), self.reader.filter(), LINES);
+                if let Some(epoch) = lines.epoch {
+                    self.reader.reached(Cursor { epoch, seq: lines.next });
+                }
+                self.held(&lines);
+                lines.more
+            }
+            // kept lines that can't be read now: a later call reads them, or goes on without
+            Ok(Step::Nothing) | Err(_) => false,
         };
-        if let Some(restart) = &lines.restart {
-            self.ready.push_back(restart_line(restart));
+        if !more {
+            self.write_gap();
         }
+        more
+    }
+
+    fn held(&mut self, lines: &Lines) {
+        let Some(epoch) = lines.epoch else { return };
         if let Some(gap) = &lines.gap {
-            self.ready.push_back(gap_line(epoch, gap));
+            self.lose(epoch, gap);
         }
-        for chunk in lines.lines.chunks(CHUNK) {
-            let text: String = chunk.iter().map(|(_, entry, _)| line(entry)).collect();
-            self.ready.push_back(text.into());
+        for (_, entry, _) in &lines.lines {
+            self.write(Part::Line(Arc::clone(entry)));
         }
-        self.at = Some(Cursor { epoch, seq: lines.next });
     }
 
-    fn write(&mut self, pieces: &[Piece]) {
-        for chunk in pieces.chunks(CHUNK) {
-            let mut text = String::new();
-            for piece in chunk {
-                match piece {
-                    Piece::Line(kept) => text.push_str(&line(&kept.entry)),
-                    Piece::Gap(epoch, gap) => text.push_str(&String::from_utf8_lossy(&gap_line(*epoch, gap))),
-                    Piece::Restart(_) => text.push_str("--- the service was restarted ---\n"),
-                }
+    fn kept(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            match piece {
+                Piece::Line(line) => self.write(Part::Line(Arc::new(line.entry))),
+                Piece::Gap(epoch, gap) => self.lose(epoch, &gap),
+                Piece::Restart(_, restart) => self.write(Part::Text(restart_line(restart.as_ref()))),
+                Piece::Hidden(..) => {}
             }
-            self.ready.push_back(text.into());
         }
+    }
+
+    fn write(&mut self, part: Part) {
+        self.write_gap();
+        self.parts.push_back(part);
+    }
+
+    /// Gaps with nothing between them are one.
+    fn lose(&mut self, epoch: Epoch, gap: &LogGap) {
+        let missed = self.reader.filter().missed(gap);
+        if missed.count() == 0 {
+            return;
+        }
+        match &mut self.gap {
+            Some((known, _, to, sum)) if *known == epoch => {
+                *to = gap.to;
+                sum.add(&missed);
+            }
+            _ => {
+                self.write_gap();
+                self.gap = Some((epoch, gap.from, gap.to, missed));
+            }
+        }
+    }
+
+    fn write_gap(&mut self) {
+        if let Some((epoch, from, to, missed)) = self.gap.take() {
+            self.parts.push_back(Part::Text(gap_line(epoch, from, to, &missed)));
+        }
+    }
+
+    /// The next piece of text that is ready.
+    fn chunk(&mut self) -> Option<Bytes> {
+        let mut text = String::new();
+        while text.len() < CHUNK {
+            match self.parts.pop_front() {
+                Some(Part::Line(entry)) => text.push_str(&line(&entry)),
+                Some(Part::Text(part)) => text.push_str(&part),
+                None => break,
+            }
+        }
+        (!text.is_empty()).then(|| text.into())
     }
 }
 
-fn restart_line(restart: &Restart) -> Bytes {
-    let to = &restart.to;
-    format!("--- the service was restarted {} ({}) ---\n", to.started_at, visible(&to.version)).into()
+fn restart_line(restart: Option<&Restart>) -> String {
+    match restart.map(|restart| &restart.to) {
+        Some(to) => format!("--- the service was restarted {} ({}) ---\n", to.started_at, visible(&to.version)),
+        None => "--- the service was restarted ---\n".to_owned(),
+    }
 }
 
-fn gap_line(epoch: Epoch, gap: &LogGap) -> Bytes {
-    let count = gap.to - gap.from + 1;
-    let known = Level::ALL.iter().zip(gap.by_level).filter(|(_, count)| *count > 0);
-    let known: Vec<String> = known.map(|(level, count)| format!("{count} {level}")).collect();
-    let known = if known.is_empty() { String::new() } else { format!(": {}", known.join(", ")) };
-    format!("--- {count} lines can't be had any more ({epoch}:{}-{}{known}) ---\n", gap.from, gap.to).into()
+fn gap_line(epoch: Epoch, from: u64, to: u64, missed: &Missed) -> String {
+    let known = Level::ALL.iter().zip(missed.by_level).filter(|(_, count)| *count > 0);
+    let mut known: Vec<String> = known.map(|(level, count)| format!("{count} {level}")).collect();
+    if missed.unknown > 0 {
+        known.push(format!("{} of a level that nobody knows", missed.unknown));
+    }
+    let lines = if missed.count() == 1 { "line" } else { "lines" };
+    format!("--- {} {lines} can't be had any more ({epoch}:{from}-{to}: {}) ---\n", missed.count(), known.join(", "))
 }
 
 fn line(entry: &LogEntry) -> String {
     let run = entry.execution.map(|run| format!(" #{run}")).unwrap_or_default();
-    let stream = match entry.stream {
-        Some(crate::model::log_entry::Stream::Stderr) => " stderr",
-        _ => "",
-    };
+    let stream = if entry.stream == Some(Stream::Stderr) { " stderr" } else { "" };
     format!("{} {:5} {}{run}{stream} | {}\n", entry.time, entry.level, visible(&entry.source), visible(&entry.text))
-}
-
-/// The text with everything a terminal might obey, or that turns the order of letters round, made visible.
-fn visible(text: &str) -> std::borrow::Cow<'_, str> {
-    let harmless = |c: char| {
-        c == '\t'
-            || !(c.is_control()
-                || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
-                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'))
-    };
-    if text.chars().all(harmless) {
-        return text.into();
-    }
-    let shown = |c: char| match c {
-        c if harmless(c) => c.to_string(),
-        '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}').to_string(),
-        '\u{7f}' => '\u{2421}'.to_string(),
-        c => format!("⟦U+{:04X}⟧", u32::from(c)),
-    };
-    text.chars().map(shown).collect::<String>().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_terminal_obeys_nothing_in_a_line() {
-        assert_eq!(visible("plain\tü 漢"), "plain\tü 漢");
-        assert_eq!(visible("\u{1b}[31mred\u{7}\u{7f}"), "␛[31mred␇␡");
-        assert_eq!(visible("a\u{202e}b\u{2066}c\u{9b}d"), "a⟦U+202E⟧b⟦U+2066⟧c⟦U+009B⟧d");
-        assert_eq!(visible("one\rtwo\nthree"), "one␍two␊three");
-    }
 
     #[test]
     fn lines_and_gaps_read_well() {
@@ -295,12 +328,30 @@ mod tests {
             level: Level::Warn,
             source: "disk-space".into(),
             execution: Some(crate::base::id::ExecutionId(7)),
-            stream: Some(crate::model::log_entry::Stream::Stderr),
+            stream: Some(Stream::Stderr),
             text: "94 % full".into(),
         };
         assert_eq!(line(&entry), "2026-11-21T01:10:19.123Z warn  disk-space #7 stderr | 94 % full\n");
-        let gap = LogGap { from: 3, to: 12, by_level: [0, 0, 8, 0, 2] };
-        let text = gap_line(Epoch::from_u64(1), &gap);
-        assert_eq!(text, "--- 10 lines can't be had any more (0000000000000001:3-12: 8 info, 2 error) ---\n");
+        let missed = Missed { by_level: [0, 0, 8, 0, 2], unknown: 0 };
+        assert_eq!(
+            gap_line(Epoch::from_u64(1), 3, 12, &missed),
+            "--- 10 lines can't be had any more (0000000000000001:3-12: 8 info, 2 error) ---\n"
+        );
+    }
+
+    #[test]
+    fn touching_gaps_are_one_and_what_could_not_be_wanted_is_none() {
+        let filter = LineFilter { level: Some(Level::Warn), ..LineFilter::default() };
+        let mut text = Text::new(filter, None, 1);
+        let epoch = Epoch::from_u64(1);
+        for (from, to, by_level) in [(1, 2, [0, 0, 1, 1, 0]), (3, 3, [0, 0, 1, 0, 0]), (4, 6, [0, 0, 0, 0, 1])] {
+            text.lose(epoch, &LogGap { from, to, by_level });
+        }
+        text.write_gap();
+        let written = text.chunk().unwrap();
+        assert_eq!(
+            std::str::from_utf8(&written).unwrap(),
+            "--- 4 lines can't be had any more (0000000000000001:1-6: 1 warn, 1 error, 2 of a level that nobody knows) ---\n"
+        );
     }
 }

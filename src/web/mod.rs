@@ -20,6 +20,7 @@ pub mod pages;
 mod phrase;
 pub mod poll;
 mod problem;
+mod query;
 pub mod session;
 mod setting_field;
 mod texts;

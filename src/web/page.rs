@@ -14,7 +14,7 @@ use crate::messenger::client::LinkState;
 use crate::web::html::Html;
 use crate::web::notice::DoneQuery;
 use crate::web::phrase::{Fill as _, Phrase};
-use crate::web::problem::{Problem, wants_json, wants_page};
+use crate::web::problem::{ForPages, Problem, wants_json, wants_page};
 use crate::web::session::{SignedIn, find};
 use crate::web::texts::{EN, Texts};
 use crate::web::{WebState, assets, csrf};
@@ -171,7 +171,10 @@ pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: N
     let problem = match found {
         Some(problem) => problem,
         None if status == StatusCode::METHOD_NOT_ALLOWED => Problem::not_found(),
-        None if status.as_u16() >= 400 && wants_page(&headers) && !has_page(&response) => Problem::of_status(status),
+        None if status.as_u16() >= 400 && wants_page(&headers) && !has_page(&response) => {
+            let said = response.extensions().get::<ForPages>().map(|ForPages(problem)| problem.clone());
+            said.unwrap_or_else(|| Problem::of_status(status))
+        }
         None => return response,
     };
     // an address that is only posted to is no page: whoever reloads or bookmarks it is told so

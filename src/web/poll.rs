@@ -5,18 +5,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::id::{BadCursor, Cursor};
 use crate::web::WebState;
-use crate::web::asked::Behind;
-use crate::web::problem::Problem;
+use crate::web::query::Asked;
 use crate::web::viewer::admission::{Admitted, Refused};
-use crate::web::viewer::followed::{Followed, changed_after};
+use crate::web::viewer::followed::changed_after;
 use crate::web::viewer::tab::{Sources, Tab};
-use crate::web::viewer::wire::{self, Wish};
-use crate::web::viewer::wish::{self, Wanted};
+use crate::web::viewer::wire;
 
 /// An answer without news is given after so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,84 +20,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An answer has at most about so many bytes; the page asks again at once.
 const LONGEST: usize = 256 << 10;
 
-/// What a poll asks for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Asked {
-    /// The version of the status the page has; everything for none or 0.
-    version: Option<u64>,
-    /// Of the status only this dispatcher, with its history.
-    dispatcher: Option<String>,
-    /// The `mark` of the history the page has.
-    history: Option<String>,
-    /// The last line the page has (`EPOCH:SEQ`); the newest lines for none.
-    since: Option<String>,
-    /// Whether lines are wanted: `1`.
-    log: Option<u8>,
-    level: Option<String>,
-    /// Names, separated by commas.
-    source: Option<String>,
-    q: Option<String>,
-    inverse: Option<u8>,
-    execution: Option<String>,
-}
-
-impl Asked {
-    fn lines(&self) -> Result<(Wanted, Option<Cursor>), Refused> {
-        let (level, source, q) = (self.level.as_deref(), self.source.as_deref(), self.q.as_deref());
-        let wanted = wanted(level, source, q, self.inverse, self.execution.as_deref())?;
-        Ok((wanted, place(self.since.as_deref())?))
-    }
-}
-
-/// Which lines an address asks for.
-pub(crate) fn wanted(
-    level: Option<&str>,
-    source: Option<&str>,
-    q: Option<&str>,
-    inverse: Option<u8>,
-    execution: Option<&str>,
-) -> Result<Wanted, Refused> {
-    let execution = match execution.filter(|text| !text.is_empty()) {
-        Some(text) => Some(text.parse().map_err(|_| Refused::bad_request("execution: a number is expected"))?),
-        None => None,
-    };
-    let wish = Wish {
-        level: level.map(str::to_owned),
-        sources: source.unwrap_or_default().split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
-        q: q.map(str::to_owned),
-        inverse: inverse == Some(1),
-        execution,
-    };
-    wish::check(&wish).map_err(|wrong| Refused::bad_request(format!("{}: {}", wrong.field, wrong.text)))
-}
-
-/// The place an address asks for.
-pub(crate) fn place(since: Option<&str>) -> Result<Option<Cursor>, Refused> {
-    since
-        .filter(|since| !since.is_empty())
-        .map(str::parse)
-        .transpose()
-        .map_err(|error: BadCursor| Refused::bad_request(error.to_string()))
-}
-
 /// `GET /status/poll`: messages as a JSON array; waits at most 20 s for news. 401, 403, 429, 503 as the socket, 400 for a
 /// filter that is none.
 pub(crate) async fn poll(
     State(state): State<WebState>,
-    asked: Result<Behind<Asked>, Problem>,
     admitted: Result<Admitted, Response>,
+    asked: Result<Asked, Refused>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
-    let Behind(asked, _) = asked.map_err(|problem| Refused::bad_request(problem.text.plain()).into_response())?;
+    let asked = asked.map_err(IntoResponse::into_response)?;
+    let version = asked.number("version").map_err(IntoResponse::into_response)?;
+    let only = asked.followed().map_err(IntoResponse::into_response)?;
+    let lines = if asked.switch("log").map_err(IntoResponse::into_response)? {
+        Some(asked.lines().map_err(IntoResponse::into_response)?)
+    } else {
+        None
+    };
     let _seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let _watching = state.hub.watch();
     let mut tab = Tab::default();
-    let only = asked.dispatcher.as_deref().map(|name| Followed::new(name, asked.history.clone())).transpose();
-    let only = only.map_err(|text| Refused::bad_request(format!("dispatcher: {text}")).into_response())?;
-    tab.follow_status(asked.version.unwrap_or(0), only);
-    if asked.log == Some(1) {
-        let (wanted, since) = asked.lines().map_err(IntoResponse::into_response)?;
+    tab.follow_status(version.unwrap_or(0), only);
+    if let Some((wanted, since)) = lines {
         tab.follow_log(wanted, since);
     }
     let sources = Sources { hub: &state.hub, painted: &state.viewers.painted, store: Some(&state.store) };

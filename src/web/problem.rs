@@ -17,6 +17,10 @@ pub(crate) struct Problem {
     pub(crate) text: Phrase,
 }
 
+/// What a browser that opens a file or a poll as a page is to be shown instead of its plain text.
+#[derive(Clone, Debug)]
+pub(crate) struct ForPages(pub(crate) Problem);
+
 impl Problem {
     /// With this status and sentence.
     pub(crate) fn new(status: StatusCode, text: impl Into<Phrase>) -> Self {

@@ -10,7 +10,7 @@ use crate::support::node::Node;
 use crate::support::robot::Robot;
 use crate::support::socket::{Follower, Socket};
 use crate::support::stage::Stage;
-use crate::support::wait::{PATIENCE, percentile};
+use crate::support::wait::{PATIENCE, eventually, percentile, so};
 use crate::support::writer::Jobs;
 
 /// How soon a line must be seen, from the moment it was written, for 95 of 100.
@@ -181,7 +181,16 @@ async fn scripts_read_the_log_by_cursor() {
     let (_, start) = robot.lines("writer", None).await;
     let run = robot.run("writer").await;
     robot.until_ended(run).await;
-    let (found, _) = robot.lines("writer", start.as_deref()).await;
+    // the row of the run may be there before its last lines are
+    let (mut found, mut at) = (Vec::new(), start);
+    let last = format!("line {lines} of");
+    eventually("the last line", async || {
+        let (more, next) = robot.lines("writer", at.as_deref()).await;
+        found.extend(more);
+        at = next;
+        so(found.iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with(&last))))
+    })
+    .await;
     let texts: Vec<_> =
         found.iter().filter_map(|line| line["message"].as_str()).filter(|text| text.starts_with("line ")).collect();
     for (number, text) in (1..=lines).zip(&texts) {

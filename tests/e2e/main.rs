@@ -10,6 +10,10 @@ mod applied;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod follow;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod rights;

@@ -20,7 +20,9 @@ use switchboard::model::user::ServiceRole;
 use switchboard::protocol::state::{NodeFacts, NodeState};
 use switchboard::protocol::{Kind, LogBatch, Report};
 
-use crate::front::{Answered, Front, root, secret};
+use tokio::sync::mpsc;
+
+use crate::front::{Answered, Front, START, root, secret};
 
 /// The error in an answer, which must have the one shape.
 fn refused(answered: &Answered) -> (u16, String) {
@@ -344,7 +346,10 @@ async fn kept_lines_are_read_by_cursor() {
     };
     let newest = logs("?limit=3").await;
     assert_eq!(seqs(&newest), [9, 10]);
-    assert_eq!(newest["gap"], json!({"epoch": epoch.to_string(), "from": 7, "to": 8, "by_level": [0, 0, 2, 0, 0]}));
+    assert_eq!(
+        newest["gap"],
+        json!({"epoch": epoch.to_string(), "from": 7, "to": 8, "by_level": [0, 0, 2, 0, 0], "unknown": 0})
+    );
     let mut since = Cursor { epoch, seq: 0 }.to_string();
     let mut all = Vec::new();
     loop {
@@ -366,56 +371,129 @@ async fn kept_lines_are_read_by_cursor() {
     assert_eq!(seqs(&logs("?node=service-2").await), [0; 0]);
 }
 
-/// A service node of which this web node mirrors five lines: it said ten, of which the last nine are kept.
-async fn mirrored(front: &mut Front, kept: std::ops::RangeInclusive<u64>) -> Epoch {
-    let (node, epoch, now) = (NodeId::new("service-1"), Epoch::from_u64(7), front.now());
-    let entry = |seq: u64| LogEntry {
-        time: now,
+/// A line of the service node that these tests make up.
+fn said(seq: u64) -> LogEntry {
+    LogEntry {
+        time: START,
         level: if seq == 2 { Level::Debug } else { Level::Info },
         source: if seq.is_multiple_of(2) { "even".into() } else { "odd".into() },
         execution: None,
         stream: None,
         text: format!("line {seq}").into_boxed_str(),
-    };
-    let rows: Vec<_> = kept.filter(|seq| *seq != 2).map(|seq| (seq, entry(seq))).collect();
-    let mut transaction = front.store.begin().await.unwrap();
-    transaction.keep_rows(&node, epoch, &rows, &[]).await.unwrap();
-    transaction.commit().await.unwrap();
+    }
+}
 
+/// A service node of which this web node mirrors five lines: it said ten, of which the last nine are kept. Whatever is sent
+/// on the channel it says, too.
+async fn mirrored(front: &mut Front, kept: std::ops::RangeInclusive<u64>) -> (Epoch, mpsc::Sender<Report>) {
+    let epoch = Epoch::from_u64(7);
+    keep(front, epoch, kept.filter(|seq| *seq != 2)).await;
     front.hub.resize_log(5, 1 << 20);
-    let identity = Identity { node: node.clone() };
+    let identity = Identity { node: NodeId::new("service-1") };
     let (_server, mut channels) =
         Server::listen(identity, front.endpoint.clone(), front.keys.clone(), &front.shutdown).await.unwrap();
     feed::start(&front.hub, front.messenger.clone(), front.incoming.take().unwrap(), &front.shutdown);
     front.messenger.reconnect();
-    let facts = NodeFacts { id: node, host: "box".into(), version: "0.1.0".into(), pid: 1, started_at: now };
-    let whole = Report::Whole(Box::new(NodeState::new(epoch, facts)));
-    let log = Report::Log(LogBatch { epoch, gap: None, first: 1, entries: (1..=10).map(entry).collect() });
     let (mut sender, mut receiver) = channels.recv().await.unwrap().split();
     let kind = Kind::Report as u8;
-    sender.send(&[(kind, whole.encode()), (kind, log.encode())]).await.unwrap();
     front.shutdown.spawn("other end", async move { while let Ok(Some(_)) = receiver.recv().await {} });
     // says again and again that this is the present, as long as the test goes on: whoever asks hears it
     let stopping = front.shutdown.clone();
+    let (tell, mut told) = mpsc::channel::<Report>(8);
     front.shutdown.spawn("sender", async move {
-        let beat = Report::Beat { epoch, number: 0, at: now }.encode();
-        while !stopping.is_stopping() && sender.send(&[(kind, beat.clone())]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut present = epoch;
+        while !stopping.is_stopping() {
+            let report = tokio::time::timeout(Duration::from_millis(20), told.recv()).await;
+            let beat = Report::Beat { epoch: present, number: 0, at: START };
+            let report = report.ok().flatten().unwrap_or(beat);
+            if let Report::Whole(state) = &report {
+                present = state.epoch;
+            }
+            if sender.send(&[(kind, report.encode())]).await.is_err() {
+                return;
+            }
         }
     });
-    let mut seen = front.hub.lines_seen();
-    let start = Some(Cursor { epoch, seq: 0 });
-    let hub = front.hub.clone();
-    let all = seen.wait_for(|_| hub.life().is_some() && hub.lines(start, &LineFilter::default(), 100).next == 10);
+    begin(&tell, epoch, 10).await;
+    until_read(front, Cursor { epoch, seq: 10 }).await;
+    (epoch, tell)
+}
+
+/// These lines are in the database.
+async fn keep(front: &Front, epoch: Epoch, seqs: impl Iterator<Item = u64>) {
+    let rows: Vec<_> = seqs.map(|seq| (seq, said(seq))).collect();
+    let mut transaction = front.store.begin().await.unwrap();
+    transaction.keep_rows(&NodeId::new("service-1"), epoch, &rows, &[]).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+/// A life of the service node begins, and it says so many lines.
+async fn begin(tell: &mpsc::Sender<Report>, epoch: Epoch, lines: u64) {
+    let node = NodeId::new("service-1");
+    let facts = NodeFacts { id: node, host: "box".into(), version: "0.1.0".into(), pid: 1, started_at: START };
+    tell.send(Report::Whole(Box::new(NodeState::new(epoch, facts)))).await.unwrap();
+    let batch = LogBatch { epoch, gap: None, first: 1, entries: (1..=lines).map(said).collect() };
+    tell.send(Report::Log(batch)).await.unwrap();
+}
+
+async fn until_read(front: &Front, at: Cursor) {
+    let (mut seen, hub) = (front.hub.lines_seen(), front.hub.clone());
+    let is_there = || hub.lines(None, &LineFilter::default(), 1);
+    let all = seen.wait_for(|_| Some(at.epoch) == is_there().epoch && is_there().next == at.seq);
     tokio::time::timeout(Duration::from_secs(10), all).await.expect("the lines arrive").unwrap();
-    epoch
+}
+
+#[tokio::test]
+async fn what_a_former_life_wrote_while_nobody_watched_is_read_before_the_present_one() {
+    let mut front = Front::new().await;
+    let token = front.token("vic", ServiceRole::AdminViewer).await;
+    let (former, tell) = mirrored(&mut front, 1..=10).await;
+    // unheard, but kept; then a whole life unheard, and the present one
+    keep(&front, former, 11..=13).await;
+    keep(&front, Epoch::from_u64(8), [1, 3].into_iter()).await;
+    let present = Epoch::from_u64(9);
+    keep(&front, present, 1..=1).await;
+    begin(&tell, present, 3).await;
+    until_read(&front, Cursor { epoch: present, seq: 3 }).await;
+    for limit in [1, 2, 1000] {
+        let (mut since, mut read, mut gaps) = (format!("{former}:9"), Vec::new(), Vec::new());
+        loop {
+            let page = front.call("GET", &format!("/api/logs?since={since}&limit={limit}"), &token, "").await.json();
+            for line in page["lines"].as_array().unwrap() {
+                read.push(format!("{}:{}", line["epoch"].as_str().unwrap().trim_start_matches('0'), line["seq"]));
+            }
+            if page["gap"] != Value::Null {
+                gaps.push(format!("{}-{}", page["gap"]["from"], page["gap"]["to"]));
+            }
+            since = page["next"].as_str().unwrap().to_owned();
+            if page["more"] == false {
+                break;
+            }
+        }
+        assert_eq!(read, ["7:10", "7:11", "7:12", "7:13", "8:1", "8:3", "9:1", "9:2", "9:3"], "{limit} a page");
+        assert_eq!((gaps, since), (vec!["2-2".to_owned()], format!("{present}:3")), "{limit} a page");
+    }
+    front.shutdown.stop();
+}
+
+#[tokio::test]
+async fn a_place_later_than_anything_mirrored_is_not_led_back() {
+    let mut front = Front::new().await;
+    let token = front.token("vic", ServiceRole::AdminViewer).await;
+    mirrored(&mut front, 1..=10).await;
+    // another web node heard of this life already
+    let later = Epoch::from_u64(9);
+    keep(&front, later, 1..=2).await;
+    let page = front.call("GET", &format!("/api/logs?since={later}:2"), &token, "").await.json();
+    assert_eq!((&page["lines"], &page["next"]), (&json!([]), &json!(format!("{later}:2"))), "nothing comes twice");
+    front.shutdown.stop();
 }
 
 #[tokio::test]
 async fn mirrored_lines_are_read_by_cursor_and_kept_ones_fill_what_is_missing() {
     let mut front = Front::new().await;
     let token = front.token("vic", ServiceRole::AdminViewer).await;
-    let epoch = mirrored(&mut front, 1..=10).await;
+    let (epoch, _tell) = mirrored(&mut front, 1..=10).await;
     let logs = async |query: &str| front.call("GET", &format!("/api/logs{query}"), &token, "").await.json();
     let seqs = |page: &Value| -> Vec<u64> {
         page["lines"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect()
@@ -457,7 +535,7 @@ async fn mirrored_lines_are_read_by_cursor_and_kept_ones_fill_what_is_missing() 
 async fn what_is_neither_mirrored_nor_kept_is_a_gap() {
     let mut front = Front::new().await;
     let token = front.token("vic", ServiceRole::AdminViewer).await;
-    let epoch = mirrored(&mut front, 4..=10).await;
+    let (epoch, _tell) = mirrored(&mut front, 4..=10).await;
     let page = front.call("GET", &format!("/api/logs?since={epoch}:0&level=info"), &token, "").await.json();
     assert_eq!(page["lines"].as_array().unwrap().len(), 7, "{page}");
     assert_eq!(page["gap"]["by_level"], json!([0, 0, 2, 0, 0]), "{page}");

@@ -411,6 +411,106 @@ async fn plain_text_follows_and_obeys_nothing() {
     stage.end().await;
 }
 
+/// Follows the text with a token, as curl does, and writes lines faster than anybody reads.
+async fn flooded(stage: &Stage, token: &str) -> (reqwest::Response, tokio::task::JoinHandle<()>) {
+    let request = http().get(stage.url("/logs.txt?follow=1")).header("x-api-key", token);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let log = stage.log().clone();
+    let flood = stage.shutdown.spawn("flood", async move {
+        loop {
+            for _ in 0..100 {
+                log.push(entry(Level::Info, "test", &"x".repeat(2000)));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    (answer, flood)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_ends_with_its_token_though_its_reader_is_behind() {
+    let stage = Stage::begin().await;
+    let token = stage.token(ServiceRole::AdminViewer).await;
+    let (mut answer, flood) = flooded(&stage, &token).await;
+    answer.chunk().await.unwrap().unwrap();
+    let all = Actor { who: "cli:0".into(), address: "local".into(), roles: vec![ServiceRole::ServiceAdmin] };
+    stage.web.control.new_token(&all, "script-admin_viewer").await.unwrap();
+    let revoked = Instant::now();
+    // reads on, slower than the lines come: there is always more at once
+    let mut last = Vec::new();
+    let mut read = async |pause| {
+        let chunk = timeout(PATIENCE, answer.chunk()).await.expect("a line or the end").unwrap();
+        last.extend_from_slice(chunk.as_deref().unwrap_or_default());
+        last.drain(..last.len().saturating_sub(200));
+        tokio::time::sleep(pause).await;
+        chunk.is_some()
+    };
+    while stage.web.viewers.count() > 0 {
+        assert!(read(Duration::from_millis(20)).await, "the reason comes after the last seat is free");
+        assert!(revoked.elapsed() < Duration::from_secs(5), "it goes on");
+    }
+    // what was on its way already
+    while read(Duration::ZERO).await {}
+    assert!(String::from_utf8_lossy(&last).ends_with("sign in again ---\n"), "{}", String::from_utf8_lossy(&last));
+    flood.abort();
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_nobody_takes_is_ended_with_the_reason() {
+    let stage = Stage::begin().await;
+    let token = stage.token(ServiceRole::AdminViewer).await;
+    let (mut answer, flood) = flooded(&stage, &token).await;
+    answer.chunk().await.unwrap().unwrap();
+    let free = async {
+        while stage.web.viewers.count() > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(40), free).await.expect("its seat is free after 20 s");
+    flood.abort();
+    let mut last = Vec::new();
+    while let Some(chunk) = timeout(PATIENCE, answer.chunk()).await.expect("the end").unwrap() {
+        last.extend_from_slice(&chunk);
+        last.drain(..last.len().saturating_sub(200));
+    }
+    assert!(
+        String::from_utf8_lossy(&last).contains("--- ended: nothing was taken for 20 s"),
+        "{}",
+        String::from_utf8_lossy(&last)
+    );
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_values_of_a_text_are_refused_in_words() {
+    let stage = Stage::begin().await;
+    let token = stage.token(ServiceRole::AdminViewer).await;
+    for (query, words) in [
+        ("follow=yes", "follow: `yes` is not allowed; write 1 for yes"),
+        ("inverse=2", "inverse: `2` is not allowed"),
+        ("execution=x", "execution: `x` is not allowed; a whole number"),
+        ("level=loud", "levels are trace, debug, info, warn and error"),
+        ("level=warn&level=info", "level: only one value"),
+        ("since=yesterday", "since: "),
+        ("q=a(b", "q: this is no regular expression"),
+    ] {
+        let answer = http().get(stage.url(&format!("/logs.txt?{query}"))).header("x-api-key", &token);
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{query}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(words) && !text.contains("deserialize"), "{query}: {text}");
+        let page = http().get(stage.url(&format!("/logs.txt?{query}"))).header("cookie", &stage.cookie);
+        let page = page.header("accept", "text/html").send().await.unwrap().text().await.unwrap();
+        assert!(
+            page.contains("<html") && page.contains(words.split('`').next().unwrap()),
+            "{query} in a browser: {page}"
+        );
+    }
+    stage.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_shows_in_the_row() {
     let stage = Stage::begin().await;

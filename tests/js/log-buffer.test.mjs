@@ -113,3 +113,51 @@ test('while the reader pauses lines wait, bounded, and the rest is told', () => 
   assert.deepEqual([rows[0].count, rows[0].by_level], [2, [0, 0, 1, 0, 1]]);
   assert.deepEqual([waiting.lines, waiting.errors, waiting.drain().length], [0, 0, 0]);
 });
+
+const gap = (from, to, byLevel) => ({ t: 'gap', epoch: E1, from, to, by_level: byLevel });
+
+test('a finished flood is one gap with counts, not many that touch', () => {
+  const intake = new Intake();
+  const rows = new Rows();
+  rows.push(row(1));
+  intake.restart({ epoch: E1, seq: 1 });
+  const grown = [];
+  for (let from = 2; from < 2002; from += 20) {
+    for (const one of intake.take(gap(from, from + 19, [0, 0, 18, 0, 2]))) grown.push(rows.push(one));
+  }
+  assert.deepEqual([rows.size, grown[0], grown[1], grown.at(-1)], [2, -1, 1, 1]);
+  const { from, to, by_level: counts, unknown } = rows.get(1);
+  assert.deepEqual([from, to, counts, unknown, intake.lost], [2, 2001, [0, 0, 1800, 0, 200], 0, 2000]);
+  rows.push(row(2002));
+  for (const one of intake.take(gap(2002, 2010, [0, 0, 0, 0, 0]))) rows.push(one);
+  assert.equal(rows.size, 4, 'a line stands between');
+  assert.equal(rows.get(3).unknown, 9);
+  assert.deepEqual([rows.find(E1, 777), rows.find(E1, 2005)], [1, 3], 'a lost line is found by the gap that it is in');
+});
+
+test('gaps of two lives stay apart', () => {
+  const rows = new Rows();
+  rows.push({ kind: 'gap', epoch: E1, from: 1, to: 1, by_level: [0, 0, 1, 0, 0], unknown: 0 });
+  rows.push({ kind: 'gap', epoch: E2, from: 1, to: 1, by_level: [0, 0, 1, 0, 0], unknown: 0 });
+  assert.equal(rows.size, 2);
+});
+
+test('a gap counts what could have passed the level, and is none if nothing could', () => {
+  const intake = new Intake();
+  intake.restart({ epoch: E1, seq: 0 }, 3);
+  assert.deepEqual(intake.take(gap(1, 10, [0, 2, 8, 0, 0])), [], 'debug and info only');
+  assert.deepEqual([intake.lost, intake.hidden, intake.since], [0, [0, 2, 8, 0, 0], `${E1}:10`]);
+  const [shown] = intake.take(gap(11, 20, [0, 0, 5, 1, 2]));
+  assert.deepEqual([shown.by_level, shown.unknown, intake.lost], [[0, 0, 0, 1, 2], 2, 5], 'two nobody knows the level of');
+});
+
+test('what waits while paused is joined, too', () => {
+  const waiting = new Waiting();
+  const rows = new Rows();
+  const lost = (from, to) => ({ kind: 'gap', epoch: E1, from, to, by_level: [0, 0, to - from + 1, 0, 0], unknown: 0 });
+  rows.push(lost(1, 5));
+  waiting.push(lost(6, 7));
+  waiting.push(lost(8, 9));
+  for (const one of waiting.drain()) rows.push(one);
+  assert.deepEqual([rows.size, rows.get(0).to, rows.get(0).by_level[2]], [1, 9, 9]);
+});

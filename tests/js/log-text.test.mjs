@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { hits, marked, pattern, pieces, plain } from '../../static/log-text.js';
+import { fromMarkup, hits, marked, pattern, pieces, plain } from '../../static/log-text.js';
 
 const joined = (parts) => parts.map((part) => part.text).join('');
 
@@ -17,8 +17,8 @@ test('colours become classes and leave nothing behind', () => {
   ]);
 });
 
-test('other terminal codes are dropped, broken ones are shown', () => {
-  assert.equal(plain('a\u001b[2Jb\u001b]0;title\u0007c\u001b[12;3Hd'), 'abcd');
+test('other terminal codes than colours are shown, not obeyed, as on the server', () => {
+  assert.equal(plain('a\u001b[2Jb\u001b]0;title\u0007c\u001b[12;3Hd'), 'a␛[2Jb␛]0;title␇c␛[12;3Hd');
   assert.equal(plain('x\u001b[31'), 'x␛[31');
   assert.equal(plain('\u001b'), '␛');
 });
@@ -58,4 +58,14 @@ test('capitals mean that case matters, and what is no expression is taken as it 
   assert.deepEqual(hits('a(b a.b', pattern('a(b')), [[0, 3]]);
   assert.equal(hits('aaa', pattern('x*')).length, 0);
   assert.equal(pattern(''), null);
+});
+
+test('what the server rendered keeps its colours when the script takes over', () => {
+  const span = (textContent, ...classList) => ({ textContent, classList });
+  const element = { childNodes: [{ textContent: 'a ' }, span('red', 'ansi-bold', 'ansi-fg-1'), span('␛', 'ctrl'), span('b', 'ansi-fg-9', 'ansi-bg-12')] };
+  const parts = pieces(fromMarkup(element));
+  assert.deepEqual(parts.map(({ text, classes }) => [text, classes]), [
+    ['a ', ''], ['red', 'ansi-bold ansi-fg-1'], ['␛', ''], ['b', 'ansi-fg-9 ansi-bg-12'],
+  ]);
+  assert.equal(fromMarkup(null), '');
 });

@@ -12,7 +12,7 @@ use crate::model::log_entry::{Level, Stream};
 pub struct LogsAnswer {
     /// Oldest first.
     pub lines: Vec<LogItem>,
-    /// Lines before or among these that can't be shown any more.
+    /// Lines before or among these that can't be shown any more. Lines between `from` and `to` may be there: the counts tell.
     pub gap: Option<GapItem>,
     /// Give this as `since` to go on from here. None while nothing is known of the node.
     #[schema(value_type = Option<String>)]
@@ -62,6 +62,9 @@ pub struct GapItem {
     pub from: u64,
     /// The last one lost.
     pub to: u64,
-    /// How many of `trace`, `debug`, `info`, `warn` and `error`; fewer in all if it is too long ago to tell.
+    /// How many of `trace`, `debug`, `info`, `warn` and `error` could have matched.
     pub by_level: [u64; 5],
+    /// How many could have matched of which nobody knows the level any more.
+    #[serde(default)]
+    pub unknown: u64,
 }

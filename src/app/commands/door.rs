@@ -29,6 +29,7 @@ use crate::live::hub::Hub;
 use crate::messenger::client::{Client, LinkState};
 use crate::messenger::{Identity, Pace};
 use crate::model::user::ServiceRole;
+use crate::store::Store;
 
 /// The longest answer read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -56,6 +57,10 @@ pub enum Door {
 
 /// What the local way keeps alive.
 pub struct Local {
+    /// What this process hears of the service node.
+    pub hub: Hub,
+    /// The database.
+    pub store: Store,
     router: Router,
     actor: Actor,
     shutdown: Shutdown,
@@ -167,8 +172,8 @@ impl Local {
             Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock));
         let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
         let router = api::router(Arc::new(Api {
-            hub,
-            store,
+            hub: hub.clone(),
+            store: store.clone(),
             control,
             sign_in,
             settings,
@@ -182,7 +187,7 @@ impl Local {
             address: "local".to_owned(),
             roles: vec![ServiceRole::ServiceAdmin],
         };
-        Ok(Self { router, actor, shutdown })
+        Ok(Self { hub, store, router, actor, shutdown })
     }
 }
 

@@ -5,80 +5,139 @@ use std::fmt::Write as _;
 use axum::http::Method;
 use serde_json::Value;
 
+use crate::api::types::logs::{LogItem, LogsAnswer};
 use crate::app::cli::Global;
 use crate::app::commands::door::{Door, segment};
-use crate::app::commands::say;
-use crate::model::log_entry::Level;
+use crate::app::commands::live::{Live, Wanted};
+use crate::app::commands::{complain, tell};
+use crate::base::clock::Timestamp;
+use crate::base::id::{Epoch, ExecutionId, NodeId};
+use crate::base::visible::visible;
+use crate::live::filter::{LineFilter, Missed};
+use crate::model::log_entry::{Level, LogGap, Stream};
+use crate::web::viewer::wire::Wish;
 
-/// How many lines are shown at first, and asked for at a time.
+/// How many lines are shown at first.
 const LINES: u32 = 200;
 
-/// How long the node waits for a new line before it answers that there is none, in seconds.
-const WAIT: u32 = 20;
+/// Which lines, and how they are shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Of this level and above.
+    pub level: Level,
+    /// Of this source only.
+    pub source: Option<String>,
+    /// As JSON, an object a line.
+    pub json: bool,
+}
 
-/// Shows lines.
+/// Shows lines: the newest ones, or without an end.
 ///
 /// # Errors
 /// What the node refused, in its words; or that it can't be reached.
-pub async fn run(
-    global: &Global,
-    follow: bool,
-    json: bool,
-    level: Level,
-    source: Option<String>,
-) -> anyhow::Result<u8> {
+pub async fn run(global: &Global, follow: bool, shown: &Shown) -> anyhow::Result<u8> {
     let door = Door::open(global).await?;
-    let shown = tokio::select! {
-        shown = show(&door, follow, json, level, source.as_deref()) => shown,
+    let ended = tokio::select! {
+        ended = async { if follow { go_on(&door, shown).await } else { once(&door, shown).await } } => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     door.close().await;
-    shown.map(|()| 0)
+    ended.map(|()| 0)
 }
 
-async fn show(door: &Door, follow: bool, json: bool, level: Level, source: Option<&str>) -> anyhow::Result<()> {
-    let mut filter = format!("/api/logs?limit={LINES}&level={level}");
-    if let Some(source) = source {
-        let _ = write!(filter, "&source={}", segment(source));
+async fn once(door: &Door, shown: &Shown) -> anyhow::Result<()> {
+    let mut path = format!("/api/logs?limit={LINES}&level={}", shown.level);
+    if let Some(source) = &shown.source {
+        let _ = write!(path, "&source={}", segment(source));
     }
-    let mut since: Option<String> = None;
+    let answer: LogsAnswer = serde_json::from_value(door.call(Method::GET, &path, None).await?)?;
+    if let Some(gap) = &answer.gap {
+        lost(gap.from, gap.to, &Missed { by_level: gap.by_level, unknown: gap.unknown });
+    }
+    for line in &answer.lines {
+        if !show(line, shown.json) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn go_on(door: &Door, shown: &Shown) -> anyhow::Result<()> {
+    let wish = Wish {
+        level: Some(shown.level.to_string()),
+        sources: shown.source.iter().cloned().collect(),
+        ..Wish::default()
+    };
+    let filter = LineFilter { level: Some(shown.level), ..LineFilter::default() };
+    let mut live = Live::open(door, Wanted::Lines(wish)).await?;
     loop {
-        let path = match &since {
-            Some(since) => format!("{filter}&wait={WAIT}&since={}", segment(since)),
-            None => filter.clone(),
-        };
-        let answer = door.call(Method::GET, &path, None).await?;
-        if answer["gap"].is_object() {
-            say(if json { answer["gap"].to_string() } else { gap(&answer["gap"]) });
-        }
-        for line in answer["lines"].as_array().into_iter().flatten() {
-            say(if json { line.to_string() } else { plain(line) });
-        }
-        since = answer["next"].as_str().map(ToOwned::to_owned).or(since);
-        if !follow {
-            return Ok(());
+        let message = live.next().await?;
+        match message["t"].as_str() {
+            Some("log") => {
+                for row in message["rows"].as_array().into_iter().flatten() {
+                    // whoever read this is gone (`| head`): nobody is left to tell
+                    if item(&message, row).is_some_and(|line| !show(&line, shown.json)) {
+                        return Ok(());
+                    }
+                }
+            }
+            Some("gap") => {
+                let gap: LogGap = serde_json::from_value(message)?;
+                let missed = filter.missed(&gap);
+                if missed.count() > 0 {
+                    lost(gap.from, gap.to, &missed);
+                }
+            }
+            Some("restart") => match message["to"].as_str() {
+                Some(version) => complain(&format!("the service was restarted ({})", visible(version))),
+                None => complain("the service was restarted"),
+            },
+            _ => {}
         }
     }
 }
 
-fn gap(gap: &Value) -> String {
-    format!("--- lines {} to {} are lost: they came faster than they could be read ---", gap["from"], gap["to"])
+/// A row of a message as `/api/logs` has it.
+fn item(message: &Value, row: &Value) -> Option<LogItem> {
+    let level = Level::from_index(u8::try_from(row[2].as_u64()?).ok()?)?;
+    Some(LogItem {
+        node: NodeId::new(message["node"].as_str().unwrap_or_default()),
+        epoch: message["epoch"].as_str()?.parse::<Epoch>().ok()?,
+        seq: row[0].as_u64()?,
+        time: Timestamp::from_micros(row[1].as_i64()?.saturating_mul(1000)),
+        level,
+        source: row[3].as_str()?.to_owned(),
+        execution: row[4].as_i64().map(ExecutionId),
+        stream: match row[5].as_str() {
+            Some("stdout") => Some(Stream::Stdout),
+            Some("stderr") => Some(Stream::Stderr),
+            _ => None,
+        },
+        message: row[6].as_str()?.to_owned(),
+    })
 }
 
-fn plain(line: &Value) -> String {
-    let text = |key: &str| line[key].as_str().unwrap_or_default();
-    // what a program wrote must not command the terminal that shows it
-    let message: String = text("message")
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                char::from_u32(0x2400 + (c as u32 & 0x3f)).unwrap_or('\u{fffd}')
-            } else {
-                c
-            }
-        })
-        .collect();
-    format!("{} {:<5} {} {message}", text("time"), text("level"), text("source"))
+/// Whether it could be shown.
+fn show(line: &LogItem, json: bool) -> bool {
+    match serde_json::to_string(line) {
+        Ok(text) if json => tell(text),
+        _ => tell(plain(line)),
+    }
+}
+
+fn lost(from: u64, to: u64, missed: &Missed) {
+    let known = Level::ALL.iter().zip(missed.by_level).filter(|(_, count)| *count > 0);
+    let mut counts: Vec<String> = known.map(|(level, count)| format!("{count} {level}")).collect();
+    if missed.unknown > 0 {
+        counts.push(format!("{} of a level that nobody knows", missed.unknown));
+    }
+    let lines = if missed.count() == 1 { "line" } else { "lines" };
+    complain(&format!("{} {lines} can't be had any more ({from} to {to}): {}", missed.count(), counts.join(", ")));
+}
+
+/// For people: what a program wrote does not command the terminal that shows it.
+fn plain(line: &LogItem) -> String {
+    format!("{} {:<5} {} {}", line.time, line.level, visible(&line.source), visible(&line.message))
 }
 
 #[cfg(test)]
@@ -88,8 +147,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_can_not_command_the_terminal() {
-        let line = json!({ "time": "t", "level": "info", "source": "s", "message": "\u{1b}[2Jgone" });
-        assert!(!plain(&line).contains('\u{1b}'), "{}", plain(&line));
+    fn a_line_can_not_command_the_terminal_but_is_in_json_as_it_was_written() {
+        let message = json!({ "t": "log", "node": "n", "epoch": "0000000000000001", "next": 3 });
+        let row = json!([3, 1_795_223_419_123_i64, 3, "s\u{7}", 7, "stderr", "\u{1b}[2Jgone\u{202e}"]);
+        let line = item(&message, &row).unwrap();
+        assert_eq!(plain(&line), "2026-11-21T01:10:19.123Z warn  s␇ ␛[2Jgone⟦U+202E⟧");
+        let text = serde_json::to_string(&line).unwrap();
+        assert!(!text.contains('\u{1b}') && text.contains(r"\u001b[2Jgone"), "{text}");
+        assert_eq!(serde_json::from_str::<LogItem>(&text).unwrap().message, "\u{1b}[2Jgone\u{202e}");
+        assert!(item(&message, &json!([1, 2])).is_none());
     }
 }

@@ -2,10 +2,12 @@
 
 pub mod documents;
 pub mod door;
+pub mod live;
 pub mod logs;
 pub mod maintenance;
 pub mod node;
 pub mod settings;
+pub mod socket;
 pub mod status;
 pub mod users;
 
@@ -64,7 +66,9 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::User(command) => users::run(&global, command).await,
         Command::Settings(command) => settings::run(&global, command).await,
         Command::Status { watch, json } => status::run(&global, watch, json).await,
-        Command::Logs { follow, json, level, source } => logs::run(&global, follow, json, level, source).await,
+        Command::Logs { follow, json, level, source } => {
+            logs::run(&global, follow, &logs::Shown { level, source, json }).await
+        }
         Command::Trigger(named) => door::act(&global, door::Verb::Run, &named).await,
         Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,
         Command::Resume(named) => door::act(&global, door::Verb::Resume, &named).await,
@@ -80,8 +84,13 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
 
 /// Writes a line on standard output. A reader that went away (`| head`) is no error: there is nobody to tell.
 fn say(line: impl Display) {
+    tell(line);
+}
+
+/// The same, for what goes on: whether anybody reads it.
+fn tell(line: impl Display) -> bool {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 /// Writes a line on standard error.

@@ -20,7 +20,7 @@ use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
 use crate::web::asked::{Behind, Nothing, OfExecution};
 use crate::web::html::{Html, visible};
-use crate::web::lines::{LogRow, of_kept};
+use crate::web::lines::{GapRow, LogRow, of_kept};
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -122,7 +122,7 @@ async fn output(web: &WebState, run: &Execution) -> Result<(Vec<LogRow>, bool), 
     if cut {
         kept.drain(..kept.len() - LINES as usize);
     }
-    Ok((of_kept(&kept), cut))
+    Ok((of_kept(&kept, &LineFilter::default()), cut))
 }
 
 fn progress(web: &WebState, run: &Execution) -> Option<Progress> {
@@ -222,16 +222,10 @@ fn push_plain(text: &mut String, row: &KeptRow) {
             text.push_str(stream);
             text.push(' ');
             // as it was written, but for what would act in a terminal
-            for c in entry.text.chars() {
-                match crate::web::html::sign(c) {
-                    Some(sign) => text.push_str(&sign),
-                    None => text.push(c),
-                }
-            }
+            text.push_str(&crate::base::visible::visible(&entry.text));
         }
-        KeptRow::Gap(_, _, gap) => {
-            let lost = gap.to.saturating_sub(gap.from) + 1;
-            text.push_str(&EN.gap.count(lost).with("from", gap.from).with("to", gap.to).plain());
+        KeptRow::Gap(_, epoch, gap) => {
+            text.push_str(&GapRow::of(*epoch, gap).text().plain());
         }
     }
     text.push('\n');

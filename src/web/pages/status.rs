@@ -7,16 +7,16 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
+use crate::live::reader::{Reader, Source, Step};
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;
 use crate::protocol::state::DispatcherState;
-use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
 use crate::web::asked::Behind;
 use crate::web::fragment::{dispatcher_row, link_pill, node_strip, stale};
 use crate::web::html::Html;
-use crate::web::lines::{LogQuery, LogRow, end_of, of_hub, of_kept};
+use crate::web::lines::{LogQuery, LogRow, of_newest};
 use crate::web::page::{Frame, Place, show};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
@@ -24,7 +24,7 @@ use crate::web::session::SignedIn;
 use crate::web::texts::{EN, Texts};
 
 /// So many of the newest lines stand in the page itself.
-const LINES: u32 = 200;
+const LINES: usize = 200;
 
 /// The first page after a while waits so long for the service node's word before it shows what the database knows.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -81,28 +81,17 @@ pub(crate) async fn status(
         }
     };
     let (filter, search_fault) = log.filter();
-    let lines = web.hub.lines(None, &filter, LINES as usize);
-    let mut hidden: u64 = lines.hidden.iter().sum();
-    let mut rows = of_hub(&lines);
-    if rows.is_empty() && hidden == 0 {
-        let kept = KeptFilter {
-            execution: filter.execution,
-            level: filter.level,
-            sources: filter.sources.clone(),
-            limit: LINES,
-            ..KeptFilter::default()
-        };
-        let mut found = web.store.kept_rows(None, &kept).await?;
-        let before = found.len();
-        if let Some(search) = &filter.search {
-            found.retain(|row| match row {
-                KeptRow::Line(kept) => search.is_match(&kept.entry.text) != filter.inverse,
-                KeptRow::Gap(..) => true,
-            });
-        }
-        hidden = (before - found.len()) as u64;
-        rows = of_kept(&found);
-    }
+    let mut reader = Reader::new(filter, None);
+    let from = Source { hub: &web.hub, store: Some(&web.store) };
+    let newest = match reader.step(from, LINES).await {
+        // without the kept lines those that are held are better than nothing
+        Err(_) if web.hub.life().is_some() => reader.step(from, LINES).await?,
+        read => read?,
+    };
+    let (rows, hidden) = match &newest {
+        Step::Newest(older, held) => (of_newest(older, held, reader.filter()), held.hidden.iter().sum()),
+        _ => (Vec::new(), 0),
+    };
     let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).noting(&done);
     frame.live = true;
     let page = StatusPage {
@@ -117,7 +106,7 @@ pub(crate) async fn status(
         sources: sources(&log, &dispatchers, &rows),
         levels: Level::ALL.into_iter().map(|level| (level.as_str(), level == log.level())).collect(),
         dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher, live))).collect(),
-        since: end_of(&rows).map(|cursor| cursor.to_string()).unwrap_or_default(),
+        since: reader.at().map(|at| at.to_string()).unwrap_or_default(),
         hidden: (hidden > 0).then(|| EN.lines_hidden.count(hidden)),
         narrow: log.is_narrow() || !log.level.is_empty(),
         search_fault,

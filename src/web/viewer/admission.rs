@@ -15,6 +15,8 @@ use crate::auth::access::{Right, may};
 use crate::config::schema::name;
 use crate::web::WebState;
 use crate::web::origin::is_ours;
+use crate::web::phrase::Fill as _;
+use crate::web::problem::{ForPages, Problem};
 use crate::web::session::SignedIn;
 use crate::web::viewer::seats::{Full, Seat};
 
@@ -174,6 +176,12 @@ impl Refused {
         Self { status, text: text.into() }
     }
 
+    /// What is said.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
@@ -181,7 +189,11 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut response = (self.status, [(header::CACHE_CONTROL, "no-store")], self.text).into_response();
+        let problem = Problem::new(self.status, "{text}".with("text", &self.text));
+        let text = format!("{}\n", self.text);
+        let mut response = (self.status, [(header::CACHE_CONTROL, "no-store")], text).into_response();
+        // a browser that shows this as a page says the same
+        response.extensions_mut().insert(ForPages(problem));
         if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
         }

@@ -3,7 +3,6 @@
 pub(crate) mod admission;
 pub(crate) mod channel;
 pub(crate) mod followed;
-pub(crate) mod kept;
 pub(crate) mod painted;
 pub(crate) mod seats;
 pub(crate) mod socket;

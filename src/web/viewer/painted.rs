@@ -5,10 +5,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 
 use crate::base::id::Cursor;
+use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
 use crate::live::hub::{Hub, Lines};
+use crate::live::kept::Piece;
+use crate::live::log::encode;
 use crate::live::mirror::{Changed, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::store::Store;
@@ -79,8 +83,9 @@ pub(crate) struct Batch {
     /// Where the viewer is then; none if nothing is known yet.
     pub(crate) at: Option<Cursor>,
     pub(crate) lines: usize,
-    pub(crate) bytes: usize,
     pub(crate) more: bool,
+    /// Where its last lines end: what an acknowledgement names. None if it tells of nothing but gaps.
+    pub(crate) lines_end: Option<Cursor>,
 }
 
 impl Painted {
@@ -176,18 +181,8 @@ impl Painted {
         }
     }
 
-    /// Messages with the lines after a place (the newest `newest` without one).
-    pub(crate) fn batch(
-        &self,
-        hub: &Hub,
-        at: Option<Cursor>,
-        filter: &LineFilter,
-        key: &Arc<str>,
-        newest: usize,
-    ) -> Arc<Batch> {
-        let Some(at) = at else {
-            return Arc::new(batch(&hub.lines(None, filter, newest), None));
-        };
+    /// Messages with the lines after a place that are held.
+    pub(crate) fn batch(&self, hub: &Hub, at: Cursor, filter: &LineFilter, key: &Arc<str>) -> Arc<Batch> {
         if let Some(known) = self.lock().batches.iter().find(|known| known.at == at && known.key == *key) {
             return Arc::clone(&known.batch);
         }
@@ -219,14 +214,13 @@ fn summary(of: Summary) -> String {
     text.count(u64::from(of.total)).with("busy", of.running).with("bad", bad).to_string()
 }
 
-fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
-    let mut batch = Batch { messages: Vec::new(), at: from, lines: lines.lines.len(), bytes: 0, more: lines.more };
-    let Some(epoch) = lines.epoch else {
+/// Messages with these lines, which follow a place (or are the newest).
+pub(crate) fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
+    let mut batch =
+        Batch { messages: Vec::new(), at: from, lines: lines.lines.len(), more: lines.more, lines_end: None };
+    let (node, Some(epoch)) = (lines.node.as_ref(), lines.epoch) else {
         return batch;
     };
-    if let Some(restart) = &lines.restart {
-        batch.messages.push(wire::restart(restart));
-    }
     if let Some(gap) = &lines.gap {
         batch.messages.push(wire::gap(epoch, gap));
     }
@@ -244,13 +238,84 @@ fn batch(lines: &Lines, from: Option<Cursor>) -> Batch {
             ([_, ..], Some((seq, ..))) => (*seq, [0; 5]),
             _ => (lines.next, lines.hidden),
         };
-        batch.messages.push(wire::log(epoch, next, now.iter().map(|(_, _, json)| json), &hidden));
+        batch.lines_end = Some(Cursor { epoch, seq: next });
+        batch.messages.push(wire::log(node, epoch, next, now.iter().map(|(_, _, json)| json), &hidden));
     }
     let moved = from.is_none_or(|at| (at.epoch, at.seq) != (epoch, lines.next));
     if lines.lines.is_empty() && moved && (from.is_none() || lines.hidden.iter().any(|count| *count > 0)) {
-        batch.messages.push(wire::log(epoch, lines.next, [].iter(), &lines.hidden));
+        batch.lines_end = Some(Cursor { epoch, seq: lines.next });
+        batch.messages.push(wire::log(node, epoch, lines.next, [].iter(), &lines.hidden));
     }
-    batch.bytes = batch.messages.iter().map(|message| message.len()).sum();
     batch.at = Some(Cursor { epoch, seq: lines.next });
     batch
+}
+
+/// Messages with pieces of the log that were kept, and where the last lines in them end.
+pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
+    let mut messages = Vec::new();
+    let lines_end =
+        pieces.iter().rev().find(|piece| matches!(piece, Piece::Line(_) | Piece::Hidden(..))).map(Piece::end);
+    let mut rows: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    for (at, piece) in pieces.iter().enumerate() {
+        match piece {
+            Piece::Line(line) => {
+                rows.push(encode(line.seq, &line.entry));
+                bytes += rows.last().map_or(0, Bytes::len);
+                let goes_on = match pieces.get(at + 1) {
+                    Some(Piece::Line(next)) => next.epoch == line.epoch,
+                    Some(Piece::Hidden(next, _)) => next.epoch == line.epoch,
+                    _ => false,
+                };
+                if !goes_on || bytes > LONGEST {
+                    messages.push(wire::log(Some(&line.node), line.epoch, line.seq, rows.iter(), &Counts::default()));
+                    rows.clear();
+                    bytes = 0;
+                }
+            }
+            Piece::Hidden(upto, hidden) => {
+                messages.push(wire::log(None, upto.epoch, upto.seq, rows.iter(), hidden));
+                rows.clear();
+                bytes = 0;
+            }
+            Piece::Gap(epoch, gap) => messages.push(wire::gap(*epoch, gap)),
+            Piece::Restart(_, Some(restart)) => messages.push(wire::restart(restart)),
+            Piece::Restart(epoch, None) => messages.push(wire::bare_restart(*epoch)),
+        }
+    }
+    (messages, lines_end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::base::id::{Epoch, NodeId};
+    use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine};
+
+    #[test]
+    fn kept_lines_stand_together_in_a_message() {
+        let epoch = Epoch::from_u64(7);
+        let line = |seq| {
+            let (time, source, text) = (Timestamp::from_micros(0), "s".into(), "x".into());
+            let entry = LogEntry { time, level: Level::Info, source, execution: None, stream: None, text };
+            Piece::Line(LogLine { node: NodeId::new("n"), epoch, seq, entry })
+        };
+        let gap = Piece::Gap(epoch, LogGap { from: 3, to: 4, by_level: [0; 5] });
+        let hidden = Piece::Hidden(Cursor { epoch, seq: 9 }, [0, 0, 3, 0, 0]);
+        let messages: Vec<serde_json::Value> = kept(&[line(1), line(2), gap, line(6), hidden])
+            .0
+            .iter()
+            .map(|message| serde_json::from_str(message).unwrap())
+            .collect();
+        let kinds: Vec<String> = messages
+            .iter()
+            .map(|value| format!("{}{}", value["t"].as_str().unwrap(), value["rows"].as_array().map_or(0, Vec::len)))
+            .collect();
+        assert_eq!(kinds, ["log2", "gap0", "log1"]);
+        assert_eq!(
+            (&messages[0]["node"], &messages[2]["next"], &messages[2]["hidden"][2]),
+            (&"n".into(), &9.into(), &3.into())
+        );
+    }
 }

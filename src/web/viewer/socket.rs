@@ -22,6 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A page of which nothing was heard for so long is gone: scripts ping every 15 s.
 const UNHEARD: Duration = Duration::from_mins(1);
 
+/// A page says so many things within [`PACE`], acknowledgements aside: each subscription costs a search and a read.
+const MOST_SAID: u32 = 200;
+
+/// See [`MOST_SAID`].
+const PACE: Duration = Duration::from_secs(10);
+
 /// After the goodbye the page has so long to close.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,8 @@ pub(crate) struct Socket {
     greeted: bool,
     heard_at: Instant,
     said_at: Instant,
+    /// What the page said since when.
+    said: (Instant, u32),
 }
 
 impl Socket {
@@ -62,6 +70,7 @@ impl Socket {
             greeted: false,
             heard_at: Instant::now(),
             said_at: Instant::now(),
+            said: (Instant::now(), 0),
             state,
         }
     }
@@ -140,6 +149,10 @@ impl Socket {
             let text = format!("this message is not understood: {error}");
             End::Bye(Bye::new("bad-message", close_code::POLICY, text))
         })?;
+        if !matches!(said, Said::Ack { .. }) && self.says_too_much() {
+            let text = format!("more than {MOST_SAID} messages within {} s are too many", PACE.as_secs());
+            return Err(End::Bye(Bye::new("too-many", close_code::POLICY, text)));
+        }
         match said {
             Said::Hello { v: wire::VERSION } => {
                 self.greeted = true;
@@ -180,6 +193,14 @@ impl Socket {
             }
             Err(text) => Some(wire::bad("dispatcher", &text)),
         }
+    }
+
+    fn says_too_much(&mut self) -> bool {
+        if self.said.0.elapsed() >= PACE {
+            self.said = (Instant::now(), 0);
+        }
+        self.said.1 += 1;
+        self.said.1 > MOST_SAID
     }
 
     fn follow_log(&mut self, asked: &Subscription) -> Option<Utf8Bytes> {

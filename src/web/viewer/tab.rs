@@ -1,20 +1,19 @@
 //! What one tab follows, how far it has come, and what it is to be told next.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::time::Instant;
 
 use crate::base::id::{Cursor, Epoch};
 use crate::live::hub::Hub;
-use crate::live::log::{Reach, Restart};
+use crate::live::reader::{Reader, Source, Step};
 use crate::store::Store;
 
 use crate::web::viewer::followed::Followed;
-use crate::web::viewer::kept::{self, Upto};
-use crate::web::viewer::painted::Painted;
-use crate::web::viewer::wire::{self, WINDOW};
+use crate::web::viewer::painted::{self, Painted};
+use crate::web::viewer::wire::WINDOW;
 use crate::web::viewer::wish::Wanted;
 
 /// A tab without a place gets so many of the newest lines.
@@ -22,9 +21,6 @@ pub(crate) const NEWEST: usize = 200;
 
 /// So many bytes may be under way without the page having acknowledged them.
 const WINDOW_BYTES: usize = 192 << 10;
-
-/// A tab that falls behind again and again gets kept rows only so often; in between gaps stay gaps.
-const FILL_EVERY: Duration = Duration::from_secs(10);
 
 /// Where a tab's messages come from.
 #[derive(Clone, Copy)]
@@ -53,11 +49,9 @@ struct Status {
 
 #[derive(Debug)]
 struct Log {
-    wanted: Wanted,
-    at: Option<Cursor>,
-    /// Whether the first lines were sent.
-    begun: bool,
-    filled_at: Option<Instant>,
+    /// The same text for the same filter.
+    key: Arc<str>,
+    reader: Reader,
     unacked: VecDeque<Sent>,
     lines: usize,
     bytes: usize,
@@ -78,8 +72,8 @@ impl Tab {
 
     /// Follows lines from a place on, or from the newest [`NEWEST`]; what was followed before is forgotten.
     pub(crate) fn follow_log(&mut self, wanted: Wanted, at: Option<Cursor>) {
-        let log = Log { wanted, at, begun: false, filled_at: None, unacked: VecDeque::new(), lines: 0, bytes: 0 };
-        self.log = Some(Box::new(log));
+        let reader = Reader::new(wanted.filter, at);
+        self.log = Some(Box::new(Log { key: wanted.key, reader, unacked: VecDeque::new(), lines: 0, bytes: 0 }));
     }
 
     pub(crate) fn forget_status(&mut self) {
@@ -144,123 +138,63 @@ impl Tab {
 
 impl Log {
     async fn collect(&mut self, from: Sources<'_>, out: &mut Vec<Utf8Bytes>) -> bool {
-        if !self.begun {
-            self.begun = true;
-            if self.at.is_none() {
-                return self.begin(from, out).await;
+        match self.reader.step(Source { hub: from.hub, store: from.store }, NEWEST).await {
+            Ok(Step::Newest(older, lines)) => {
+                let batch = painted::batch(&lines, None);
+                let (mut messages, end) = painted::kept(&older);
+                messages.extend(batch.messages);
+                self.take(&messages, older.len() + batch.lines, batch.lines_end.or(end), out);
+                batch.more
             }
-        }
-        let Some(at) = self.at else {
-            // nothing was known when it began
-            return match from.hub.life() {
-                Some(_) => self.begin(from, out).await,
-                None => false,
-            };
-        };
-        if from.hub.is_over(at) {
-            return self.leave_life(from, at, out).await;
-        }
-        match from.hub.reach(at) {
-            Reach::Unknown => self.leave_life(from, at, out).await,
-            Reach::Older(first) if self.may_fill() => match self.fill(from, at, Upto::Line(first - 1), out).await {
-                Some(_) => true,
-                None => self.read(from, out),
-            },
-            Reach::Older(_) | Reach::Held => self.read(from, out),
-        }
-    }
-
-    /// The newest lines; older ones from kept rows if the hub has few.
-    async fn begin(&mut self, from: Sources<'_>, out: &mut Vec<Utf8Bytes>) -> bool {
-        let batch = from.painted.batch(from.hub, None, &self.wanted.filter, &self.wanted.key, NEWEST);
-        if let Some(store) = from.store.filter(|_| batch.lines < NEWEST) {
-            let held = batch.at.map(|at| {
-                let first = match from.hub.reach(Cursor { seq: 0, ..at }) {
-                    Reach::Older(first) => first,
-                    Reach::Held | Reach::Unknown => 1,
-                };
-                Cursor { seq: first, ..at }
-            });
-            // lines that can't be read are not shown; what comes from now on is
-            let older = kept::newest(store, held, &self.wanted.filter, NEWEST - batch.lines).await.unwrap_or_default();
-            if let Some(last) = older.last().map(kept::Piece::end) {
-                for message in kept::messages(&older) {
-                    self.send(out, message, 0, last);
+            Ok(Step::Kept(kept)) => {
+                let (messages, end) = painted::kept(&kept.pieces);
+                self.take(&messages, kept.pieces.len(), end, out);
+                true
+            }
+            Ok(Step::Held(at)) => {
+                let batch = from.painted.batch(from.hub, at, self.reader.filter(), &self.key);
+                if let Some(at) = batch.at {
+                    self.reader.reached(at);
                 }
-                if batch.at.is_none() {
-                    self.at = Some(last);
-                } else if batch.at.is_some_and(|at| at.epoch != last.epoch)
-                    && let Some(life) = from.hub.life()
-                {
-                    out.push(wire::restart(&Restart { from: None, to: life }));
-                }
+                self.take(&batch.messages, batch.lines, batch.lines_end, out);
+                batch.more
             }
-        }
-        let Some(at) = batch.at else {
-            return false;
-        };
-        self.take(&batch.messages, batch.lines, batch.bytes, at, out);
-        batch.more
-    }
-
-    fn read(&mut self, from: Sources<'_>, out: &mut Vec<Utf8Bytes>) -> bool {
-        let batch = from.painted.batch(from.hub, self.at, &self.wanted.filter, &self.wanted.key, NEWEST);
-        if let Some(at) = batch.at {
-            self.take(&batch.messages, batch.lines, batch.bytes, at, out);
-        }
-        batch.more
-    }
-
-    /// The rest of a life as it was kept, then over to the next one.
-    async fn leave_life(&mut self, from: Sources<'_>, at: Cursor, out: &mut Vec<Utf8Bytes>) -> bool {
-        let Some(left) = kept::leave(from.store, from.hub, at, &self.wanted.filter).await else {
-            return false;
-        };
-        let mut messages = kept::messages(&left.pieces);
-        messages.extend(left.restart.as_ref().map(wire::restart));
-        let bytes = messages.iter().map(|message| message.len()).sum();
-        self.take(&messages, left.pieces.len(), bytes, left.at, out);
-        self.filled_at = None;
-        true
-    }
-
-    fn may_fill(&self) -> bool {
-        self.filled_at.is_none_or(|at| at.elapsed() >= FILL_EVERY)
-    }
-
-    /// Tells kept rows after `at`. None if they can't be read; whether there are more of them.
-    async fn fill(&mut self, from: Sources<'_>, at: Cursor, upto: Upto<'_>, out: &mut Vec<Utf8Bytes>) -> Option<bool> {
-        let found = kept::after(from.store?, at, upto, &self.wanted.filter).await;
-        let Ok(found) = found else {
-            self.filled_at = Some(Instant::now());
-            return None;
-        };
-        let messages = kept::messages(&found.pieces);
-        let bytes = messages.iter().map(|message| message.len()).sum();
-        self.take(&messages, found.pieces.len(), bytes, found.at, out);
-        if !found.more {
-            self.filled_at = Some(Instant::now());
-        }
-        Some(found.more)
-    }
-
-    fn take(&mut self, messages: &[Utf8Bytes], lines: usize, bytes: usize, at: Cursor, out: &mut Vec<Utf8Bytes>) {
-        self.at = Some(at);
-        if let Some((last, before)) = messages.split_last() {
-            out.extend_from_slice(before);
-            let rest = bytes - last.len();
-            self.send(out, last.clone(), lines, at);
-            self.bytes += rest;
-            if let Some(sent) = self.unacked.back_mut() {
-                sent.bytes += rest;
-            }
+            // kept lines that can't be read now: a later call reads them, or goes on without
+            Ok(Step::Nothing) | Err(_) => false,
         }
     }
 
-    fn send(&mut self, out: &mut Vec<Utf8Bytes>, message: Utf8Bytes, lines: usize, at: Cursor) {
-        self.lines += lines;
-        self.bytes += message.len();
-        self.unacked.push_back(Sent { at, lines, bytes: message.len() });
-        out.push(message);
+    /// `end` is where the last lines in it end. What tells of gaps alone is not waited for: nobody need acknowledge a gap.
+    fn take(&mut self, messages: &[Utf8Bytes], lines: usize, end: Option<Cursor>, out: &mut Vec<Utf8Bytes>) {
+        out.extend_from_slice(messages);
+        if let Some(at) = end {
+            let bytes = messages.iter().map(|message| message.len()).sum();
+            self.lines += lines;
+            self.bytes += bytes;
+            self.unacked.push_back(Sent { at, lines, bytes });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::filter::LineFilter;
+
+    #[test]
+    fn who_acknowledges_lines_only_is_not_waited_for_at_a_gap() {
+        let mut tab = Tab::default();
+        tab.follow_log(Wanted { filter: LineFilter::default(), key: "".into() }, None);
+        let log = tab.log.as_mut().expect("it follows");
+        let at = |seq| Cursor { epoch: Epoch::from_u64(1), seq };
+        let window_full = Utf8Bytes::from("x".repeat(WINDOW_BYTES));
+        let mut out = Vec::new();
+        // lines up to 9, then a gap to 20: the acknowledgement is of 9
+        log.take(&[window_full, "gap".into()], 9, Some(at(9)), &mut out);
+        log.take(&["gap".into()], 0, None, &mut out);
+        assert!(!tab.takes_lines());
+        tab.acknowledge(Some(Epoch::from_u64(1)), 9);
+        assert!(tab.takes_lines());
+        assert_eq!(out.len(), 3);
     }
 }

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
-use crate::base::id::Epoch;
+use crate::base::id::{Epoch, NodeId};
 use crate::base::ring::Counts;
-use crate::live::log::Restart;
+use crate::live::life::Restart;
 use crate::live::mirror::Summary;
 use crate::messenger::client::LinkStatus;
 use crate::model::log_entry::LogGap;
@@ -141,8 +141,9 @@ pub(crate) fn bare_restart(epoch: Epoch) -> Utf8Bytes {
     json(&serde_json::json!({ "t": "restart", "epoch": epoch, "node": null, "from": null, "to": null, "at": null }))
 }
 
-/// Lines, each already encoded.
+/// Lines, each already encoded; of which node, unless there are none or it is not known.
 pub(crate) fn log<'a>(
+    node: Option<&NodeId>,
     epoch: Epoch,
     next: u64,
     rows: impl ExactSizeIterator<Item = &'a Bytes> + Clone,
@@ -150,7 +151,11 @@ pub(crate) fn log<'a>(
 ) -> Utf8Bytes {
     let size = rows.clone().map(|row| row.len() + 1).sum::<usize>() + 128;
     let mut out = Vec::with_capacity(size);
-    out.extend_from_slice(format!(r#"{{"t":"log","epoch":"{epoch}","next":{next},"rows":["#).as_bytes());
+    out.extend_from_slice(br#"{"t":"log","#);
+    if let Some(node) = node {
+        out.extend_from_slice(format!(r#""node":{},"#, serde_json::json!(node)).as_bytes());
+    }
+    out.extend_from_slice(format!(r#""epoch":"{epoch}","next":{next},"rows":["#).as_bytes());
     for (at, row) in rows.enumerate() {
         if at > 0 {
             out.push(b',');
@@ -261,7 +266,7 @@ mod tests {
     #[test]
     fn lines_are_put_together_as_json() {
         let rows = [Bytes::from_static(b"[1,2]"), Bytes::from_static(b"[3,4]")];
-        let text = log(Epoch::from_u64(1), 3, rows.iter(), &[0, 0, 5, 0, 0]);
+        let text = log(Some(&NodeId::new("n")), Epoch::from_u64(1), 3, rows.iter(), &[0, 0, 5, 0, 0]);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["rows"], serde_json::json!([[1, 2], [3, 4]]));
         assert_eq!((&value["next"], &value["hidden"][2]), (&3.into(), &5.into()));

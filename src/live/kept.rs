@@ -1,34 +1,31 @@
 //! Lines that are no longer in a ring, from the rows the service node kept: lines, and gaps where rows are missing.
 
-use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
-
 use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
-use crate::live::hub::Hub;
-use crate::live::log::{Restart, encode};
+use crate::live::life::Restart;
 use crate::model::log_entry::{Level, LogGap, LogLine};
 use crate::store::Store;
 use crate::store::error::Error;
-use crate::store::logs::{KeptFilter, KeptRow};
-use crate::web::viewer::wire;
+use crate::store::logs::{KeptAfter, KeptFilter, KeptRow};
 
 /// So many rows are read at once.
-pub(crate) const ROWS: u32 = 2000;
+pub const ROWS: u32 = 2000;
 
-/// A message holds at most so many bytes of lines.
-const LONGEST: usize = 48 << 10;
+/// And so many bytes of text: what one reader makes wait is bounded.
+const BYTES: usize = 512 << 10;
 
 /// One step of a log that was put together again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// A line that is wanted.
     Line(LogLine),
     /// Lines that can't be had.
     Gap(Epoch, LogGap),
-    /// Another life begins.
-    Restart(Epoch),
+    /// So many lines up to this place are not wanted, by level.
+    Hidden(Cursor, Counts),
+    /// Another life begins; how, where that is known.
+    Restart(Epoch, Option<Restart>),
 }
 
 /// What was found, and up to where the log is complete with it.
@@ -39,7 +36,9 @@ pub(crate) struct Found {
     /// Whether there may be more rows after `at`.
     pub(crate) more: bool,
     /// The life before which reading stopped.
-    life: Option<Epoch>,
+    pub(crate) life: Option<Epoch>,
+    /// Lines passed over that no piece tells of yet.
+    hidden: Counts,
 }
 
 /// How far kept rows are to be read.
@@ -51,45 +50,18 @@ pub(crate) enum Upto<'a> {
     Lives(&'a [Epoch]),
 }
 
-/// How a reader gets from the end of one life, as far as the hub knows it, to the next.
-#[derive(Debug)]
-pub(crate) struct Left {
-    /// What was kept of the rest, and of lives in between.
-    pub(crate) pieces: Vec<Piece>,
-    /// The next life that the hub holds; none if there are more kept rows before it.
-    pub(crate) restart: Option<Restart>,
-    /// Where the reader is then.
-    pub(crate) at: Cursor,
-}
+/// Tells the levels of the lines `from..=to` of a life that were in a ring once, as far as they are known.
+pub(crate) type Levels<'a> = &'a (dyn Fn(Epoch, u64, u64) -> Counts + Sync);
 
 /// The lines after `at`, as far as they are wanted and kept.
-pub(crate) async fn after(store: &Store, at: Cursor, upto: Upto<'_>, filter: &LineFilter) -> Result<Found, Error> {
-    let kept = KeptFilter { after: Some(at), limit: ROWS, ..KeptFilter::default() };
-    let rows = store.kept_rows(None, &kept).await?;
-    let full = rows.len() >= ROWS as usize;
-    Ok(weave(rows, at, upto, full, filter))
-}
-
-/// Leads on from a place whose life is over, or not held: kept rows first, then the next life. None if no life is held.
-pub(crate) async fn leave(store: Option<&Store>, hub: &Hub, at: Cursor, filter: &LineFilter) -> Option<Left> {
-    let lives = hub.lives();
-    let own = lives.iter().position(|life| life.epoch == at.epoch);
-    let later = &lives[own.map_or(0, |own| own + 1)..];
-    let epochs: Vec<Epoch> = later.iter().map(|life| life.epoch).collect();
-    let first = later.first()?;
-    let found = match store {
-        // rows that can't be read are as good as not kept
-        Some(store) => after(store, at, Upto::Lives(&epochs), filter).await.ok(),
-        None => None,
-    };
-    let found = found.unwrap_or(Found { pieces: Vec::new(), at, more: false, life: None });
-    if found.more {
-        return Some(Left { pieces: found.pieces, restart: None, at: found.at });
-    }
-    let next = later.iter().find(|life| Some(life.epoch) == found.life).unwrap_or(first).clone();
-    let from = own.filter(|_| found.at.epoch == at.epoch).map(|own| lives[own].version.clone());
-    let at = Cursor { epoch: next.epoch, seq: 0 };
-    Some(Left { pieces: found.pieces, restart: Some(Restart { from, to: next }), at })
+pub(crate) async fn after(
+    store: &Store,
+    at: Cursor,
+    upto: Upto<'_>,
+    filter: &LineFilter,
+    levels: Levels<'_>,
+) -> Result<Found, Error> {
+    Ok(weave(store.kept_after(at, ROWS, BYTES).await?, at, upto, filter, levels))
 }
 
 /// The newest kept lines that match and are older than what the hub holds (from `first` on), at most `most`.
@@ -103,6 +75,7 @@ pub(crate) async fn newest(
         execution: filter.execution,
         level: filter.level,
         sources: filter.sources.clone(),
+        before: first,
         limit: ROWS,
         ..KeptFilter::default()
     };
@@ -111,13 +84,11 @@ pub(crate) async fn newest(
 }
 
 /// Puts kept rows together: what is missing between them is a gap, if it could have been wanted.
-fn weave(rows: Vec<KeptRow>, at: Cursor, upto: Upto<'_>, full: bool, filter: &LineFilter) -> Found {
-    // rows below INFO are never kept; who does not want them does not miss them
-    let tell_holes = filter.level.is_none_or(|level| level < Level::Info);
-    let mut found = Found { pieces: Vec::new(), at, more: full, life: None };
+fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, levels: Levels<'_>) -> Found {
+    let mut found = Found { pieces: Vec::new(), at, more: rows.full, life: None, hidden: Counts::default() };
     let last = if let Upto::Line(last) = upto { last } else { u64::MAX };
-    let mut seen_any = false;
-    for row in rows {
+    let mut anchored = rows.anchored;
+    for row in rows.rows {
         let (epoch, from, to) = match &row {
             KeptRow::Line(line) => (line.epoch, line.seq, line.seq),
             KeptRow::Gap(_, epoch, gap) => (*epoch, gap.from, gap.to.min(last)),
@@ -131,9 +102,9 @@ fn weave(rows: Vec<KeptRow>, at: Cursor, upto: Upto<'_>, full: bool, filter: &Li
                 (found.more, found.life) = (false, Some(epoch));
                 break;
             }
-            found.pieces.push(Piece::Restart(epoch));
+            found.tell_hidden();
+            found.pieces.push(Piece::Restart(epoch, None));
             found.at = Cursor { epoch, seq: 0 };
-            seen_any = false;
         }
         if from > last {
             found.more = false;
@@ -142,30 +113,58 @@ fn weave(rows: Vec<KeptRow>, at: Cursor, upto: Upto<'_>, full: bool, filter: &Li
         if to <= found.at.seq {
             continue;
         }
-        if from > found.at.seq + 1 && (tell_holes || !seen_any) {
-            found.pieces.push(hole(epoch, found.at.seq + 1, from - 1));
+        if from - 1 > found.at.seq {
+            found.hole(from - 1, anchored, filter, levels);
         }
-        seen_any = true;
-        let before = std::mem::replace(&mut found.at.seq, to);
+        anchored = true;
         match row {
             KeptRow::Line(line) if filter.matches(&line.entry) => found.pieces.push(Piece::Line(line)),
-            KeptRow::Line(_) => {}
+            KeptRow::Line(line) => found.hidden[usize::from(line.entry.level.index())] += 1,
             KeptRow::Gap(_, epoch, gap) => {
-                let whole = gap.from > before && gap.to == to;
-                let by_level = if whole { gap.by_level } else { Counts::default() };
-                found.pieces.push(Piece::Gap(epoch, LogGap { from: gap.from.max(before + 1), to, by_level }));
+                found.tell_hidden();
+                found.pieces.push(Piece::Gap(epoch, gap.part(found.at.seq + 1, to)));
             }
         }
+        found.at.seq = to;
     }
     found.more &= found.at != at;
     if let Upto::Line(last) = upto
         && !found.more
         && found.at.seq < last
     {
-        found.pieces.push(hole(at.epoch, found.at.seq + 1, last));
-        found.at.seq = last;
+        found.hole(last, false, filter, levels);
     }
+    found.tell_hidden();
     found
+}
+
+impl Found {
+    /// No row is kept from the place to `to`: that is a gap, unless nothing in it could have been wanted. `anchored`: nothing
+    /// was deleted there, so these lines were below info, or they would have been kept.
+    fn hole(&mut self, to: u64, anchored: bool, filter: &LineFilter, levels: Levels<'_>) {
+        let (epoch, from) = (self.at.epoch, self.at.seq + 1);
+        let gap = LogGap { from, to, by_level: levels(epoch, from, to) };
+        let missed = filter.missed(&gap);
+        let details = anchored && !filter.wants_details();
+        if missed.count() > 0 && !(details && missed.count() == missed.unknown) {
+            self.tell_hidden();
+            self.pieces.push(Piece::Gap(epoch, gap));
+            self.at.seq = to;
+            return;
+        }
+        self.at.seq = to;
+        for (sum, count) in self.hidden.iter_mut().zip(gap.by_level) {
+            *sum += count;
+        }
+        // trace or debug, nobody remembers which
+        self.hidden[usize::from(Level::Debug.index())] += missed.unknown;
+    }
+
+    fn tell_hidden(&mut self) {
+        if self.hidden != Counts::default() {
+            self.pieces.push(Piece::Hidden(self.at, std::mem::take(&mut self.hidden)));
+        }
+    }
 }
 
 /// The newest rows that match and that the hub does not hold.
@@ -187,7 +186,7 @@ fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: u
     for piece in pieces {
         let epoch = piece.epoch();
         if life.replace(epoch).is_some_and(|before| before != epoch) {
-            whole.push(Piece::Restart(epoch));
+            whole.push(Piece::Restart(epoch, None));
         }
         whole.push(piece);
     }
@@ -195,50 +194,25 @@ fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: u
 }
 
 impl Piece {
-    pub(crate) fn epoch(&self) -> Epoch {
+    /// Of which life.
+    pub fn epoch(&self) -> Epoch {
         match self {
             Self::Line(line) => line.epoch,
-            Self::Gap(epoch, _) | Self::Restart(epoch) => *epoch,
+            Self::Gap(epoch, _) | Self::Restart(epoch, _) => *epoch,
+            Self::Hidden(at, _) => at.epoch,
         }
     }
 
     /// The place after it.
-    pub(crate) fn end(&self) -> Cursor {
+    pub fn end(&self) -> Cursor {
         let seq = match self {
             Self::Line(line) => line.seq,
             Self::Gap(_, gap) => gap.to,
-            Self::Restart(_) => 0,
+            Self::Restart(..) => 0,
+            Self::Hidden(at, _) => at.seq,
         };
         Cursor { epoch: self.epoch(), seq }
     }
-}
-
-/// Messages that say so.
-pub(crate) fn messages(pieces: &[Piece]) -> Vec<Utf8Bytes> {
-    let mut messages = Vec::new();
-    let mut rows: Vec<Bytes> = Vec::new();
-    let mut bytes = 0;
-    for (at, piece) in pieces.iter().enumerate() {
-        match piece {
-            Piece::Line(line) => {
-                rows.push(encode(line.seq, &line.entry));
-                bytes += rows.last().map_or(0, Bytes::len);
-                let goes_on = matches!(pieces.get(at + 1), Some(Piece::Line(next)) if next.epoch == line.epoch);
-                if !goes_on || bytes > LONGEST {
-                    messages.push(wire::log(line.epoch, line.seq, rows.iter(), &Counts::default()));
-                    rows.clear();
-                    bytes = 0;
-                }
-            }
-            Piece::Gap(epoch, gap) => messages.push(wire::gap(*epoch, gap)),
-            Piece::Restart(epoch) => messages.push(wire::bare_restart(*epoch)),
-        }
-    }
-    messages
-}
-
-fn hole(epoch: Epoch, from: u64, to: u64) -> Piece {
-    Piece::Gap(epoch, LogGap { from, to, by_level: Counts::default() })
 }
 
 #[cfg(test)]
@@ -270,6 +244,15 @@ mod tests {
         Cursor { epoch: LIFE, seq }
     }
 
+    fn nothing_known(_: Epoch, _: u64, _: u64) -> Counts {
+        Counts::default()
+    }
+
+    /// The first part of what is kept: whether it is all of it is not known.
+    fn woven(rows: Vec<KeptRow>, at: Cursor, upto: Upto<'_>, full: bool, filter: &LineFilter) -> Found {
+        weave(KeptAfter { rows, full, anchored: false }, at, upto, filter, &nothing_known)
+    }
+
     /// As text: `3` a line, `4-6` a gap, `|` a restart.
     fn told(pieces: &[Piece]) -> String {
         let words: Vec<String> = pieces
@@ -277,7 +260,8 @@ mod tests {
             .map(|piece| match piece {
                 Piece::Line(line) => line.seq.to_string(),
                 Piece::Gap(_, gap) => format!("{}-{}", gap.from, gap.to),
-                Piece::Restart(_) => "|".into(),
+                Piece::Restart(..) => "|".into(),
+                Piece::Hidden(at, counts) => format!("({} to {})", counts.iter().sum::<u64>(), at.seq),
             })
             .collect();
         words.join(" ")
@@ -286,19 +270,19 @@ mod tests {
     #[test]
     fn missing_rows_are_told_and_nothing_twice() {
         let all = LineFilter::default();
-        let found = weave(info([3, 4, 7]), at(1), Upto::Line(9), false, &all);
+        let found = woven(info([3, 4, 7]), at(1), Upto::Line(9), false, &all);
         assert_eq!((told(&found.pieces).as_str(), found.at), ("2-2 3 4 5-6 7 8-9", at(9)));
-        let found = weave(info([2, 3, 4]), at(3), Upto::Line(4), false, &all);
+        let found = woven(info([2, 3, 4]), at(3), Upto::Line(4), false, &all);
         assert_eq!(told(&found.pieces), "4");
-        let found = weave(info([]), at(3), Upto::Line(8), false, &all);
+        let found = woven(info([]), at(3), Upto::Line(8), false, &all);
         assert_eq!((told(&found.pieces).as_str(), found.at), ("4-8", at(8)));
-        let found = weave(info([]), at(3), Upto::Lives(&[]), false, &all);
+        let found = woven(info([]), at(3), Upto::Lives(&[]), false, &all);
         assert_eq!((told(&found.pieces).as_str(), found.at), ("", at(3)));
     }
 
     #[test]
     fn rows_at_the_limit_leave_the_rest_for_later() {
-        let found = weave(info([4, 5]), at(3), Upto::Line(9), true, &LineFilter::default());
+        let found = woven(info([4, 5]), at(3), Upto::Line(9), true, &LineFilter::default());
         assert_eq!((told(&found.pieces).as_str(), found.at, found.more), ("4 5", at(5), true));
     }
 
@@ -307,7 +291,7 @@ mod tests {
         let (between, present) = (Epoch::from_u64(8), Epoch::from_u64(9));
         let mut rows = info([4]);
         rows.extend([line(between, 1, Level::Info), line(between, 3, Level::Info), line(present, 1, Level::Info)]);
-        let found = weave(rows, at(3), Upto::Lives(&[present]), true, &LineFilter::default());
+        let found = woven(rows, at(3), Upto::Lives(&[present]), true, &LineFilter::default());
         assert_eq!(told(&found.pieces), "4 | 1 2-2 3");
         assert_eq!((found.at, found.more, found.life), (Cursor { epoch: between, seq: 3 }, false, Some(present)));
     }
@@ -319,14 +303,38 @@ mod tests {
         rows.push(line(LIFE, 5, Level::Warn));
         rows.push(KeptRow::Gap(NodeId::new("n"), LIFE, LogGap { from: 6, to: 9, by_level: [0, 0, 4, 0, 0] }));
         rows.push(line(LIFE, 10, Level::Error));
-        assert_eq!(told(&weave(rows, at(1), Upto::Line(10), false, &warnings).pieces), "5 6-9 10");
+        let found = woven(rows, at(1), Upto::Line(10), false, &warnings);
+        assert_eq!(told(&found.pieces), "5 (3 to 5) 6-9 10", "an info line and two that were below info");
+    }
+
+    #[test]
+    fn what_may_have_been_deleted_is_missed_by_everybody_and_by_nobody_where_nothing_was() {
+        let warnings = LineFilter { level: Some(Level::Warn), ..LineFilter::default() };
+        let rows = || vec![line(LIFE, 4, Level::Warn)];
+        assert_eq!(told(&woven(rows(), at(1), Upto::Line(4), false, &warnings).pieces), "2-3 4");
+        let anchored = KeptAfter { rows: rows(), full: false, anchored: true };
+        assert_eq!(told(&weave(anchored, at(1), Upto::Line(4), &warnings, &nothing_known).pieces), "4 (2 to 4)");
+    }
+
+    #[test]
+    fn the_ring_remembers_levels_of_what_was_not_kept() {
+        let levels =
+            |_, from: u64, to: u64| if (from, to) == (2, 3) { [0, 1, 0, 0, 1] } else { [0, to + 1 - from, 0, 0, 0] };
+        let rows = || KeptAfter { rows: info([1, 4]), full: false, anchored: true };
+        let warnings = LineFilter { level: Some(Level::Warn), ..LineFilter::default() };
+        let found = weave(rows(), at(0), Upto::Line(6), &warnings, &levels);
+        let gap = LogGap { from: 2, to: 3, by_level: [0, 1, 0, 0, 1] };
+        let before = Piece::Hidden(at(1), [0, 0, 1, 0, 0]);
+        let after = Piece::Hidden(at(6), [0, 2, 1, 0, 0]);
+        assert_eq!(found.pieces, [before, Piece::Gap(LIFE, gap), after]);
+        assert_eq!(found.at, at(6));
     }
 
     #[test]
     fn a_kept_gap_is_cut_to_what_was_asked() {
         let gap = KeptRow::Gap(NodeId::new("n"), LIFE, LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] });
-        let found = weave(vec![gap], at(4), Upto::Line(7), false, &LineFilter::default());
-        assert_eq!(found.pieces, [hole(LIFE, 5, 7)]);
+        let found = woven(vec![gap], at(4), Upto::Line(7), false, &LineFilter::default());
+        assert_eq!(found.pieces, [Piece::Gap(LIFE, LogGap { from: 5, to: 7, by_level: [0, 0, 3, 0, 0] })]);
     }
 
     #[test]
@@ -337,16 +345,5 @@ mod tests {
         let pieces = older(rows.clone(), Some(at(3)), &LineFilter::default(), 10);
         assert_eq!(told(&pieces), "1 2 | 1 2");
         assert_eq!(told(&older(rows, Some(at(3)), &LineFilter::default(), 3)), "2 | 1 2");
-    }
-
-    #[test]
-    fn messages_hold_lines_together() {
-        let pieces = weave(info([1, 2, 5]), at(0), Upto::Line(5), false, &LineFilter::default()).pieces;
-        let kinds: Vec<String> = messages(&pieces)
-            .iter()
-            .map(|message| serde_json::from_str::<serde_json::Value>(message).unwrap())
-            .map(|value| format!("{}{}", value["t"].as_str().unwrap(), value["rows"].as_array().map_or(0, Vec::len)))
-            .collect();
-        assert_eq!(kinds, ["log2", "gap0", "log1"]);
     }
 }
