@@ -98,7 +98,9 @@ pub struct Options {
 /// If the database fails: nothing was started then.
 pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
     let Options { store, facts, role, settings, log, dispatchers, links, keys, clock } = options;
-    heed_log_settings(&settings.borrow(), &log);
+    // a copy: to look twice within one statement is to wait for ever if they change in between
+    let in_force = Arc::clone(&settings.borrow());
+    heed_log_settings(&in_force, &log);
     let now = Now { wall: clock.now(), monotonic: Instant::now() };
 
     let (asks, asked) = mpsc::channel(8);
@@ -107,9 +109,9 @@ pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
             store: store.clone(),
             node: facts.id.clone(),
             keys: Arc::clone(&keys),
-            interval: settings.borrow().duration(name::HEARTBEAT_INTERVAL),
+            interval: in_force.duration(name::HEARTBEAT_INTERVAL),
         }),
-        Arc::new(ExecutionDispatch { registry: asks, interval: settings.borrow().duration(name::POLL_INTERVAL) }),
+        Arc::new(ExecutionDispatch { registry: asks, interval: in_force.duration(name::POLL_INTERVAL) }),
         Arc::new(CleanUp { store: store.clone(), settings: settings.clone() }),
     ];
     all.extend(dispatchers);

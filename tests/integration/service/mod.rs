@@ -68,9 +68,22 @@ impl Setup {
     }
 
     async fn start(&self, data: &Path, dispatchers: Vec<Arc<dyn Dispatcher>>) -> TestNode {
+        self.start_with(self.settings(), data, dispatchers).await
+    }
+
+    fn settings(&self) -> watch::Sender<Arc<Settings>> {
+        watch::Sender::new(Arc::new(Settings::resolve(&self.fixed, []).0))
+    }
+
+    async fn start_with(
+        &self,
+        settings: watch::Sender<Arc<Settings>>,
+        data: &Path,
+        dispatchers: Vec<Arc<dyn Dispatcher>>,
+    ) -> TestNode {
         let shutdown = Shutdown::new();
         let store = open(data, &self.clock, &shutdown).await;
-        let (settings, watched) = watch::channel(Arc::new(Settings::resolve(&self.fixed, []).0));
+        let watched = settings.subscribe();
         let log = LogRing::new(Epoch::random(), 10_000, 8 << 20);
         let keys = Arc::new(KeyRing::new(Key::generate()));
         let endpoint = Endpoint::Memory(NodeId::random("test").to_string());

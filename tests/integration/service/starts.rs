@@ -1,6 +1,7 @@
 //! The start and the end of a node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use switchboard::base::clock::{Clock as _, ManualClock, Timestamp};
@@ -14,7 +15,7 @@ use switchboard::store::executions::NewExecution;
 use tempfile::tempdir;
 
 use crate::service::mirror::Mirror;
-use crate::service::{Act, Setup, definition, eventually, open, played};
+use crate::service::{Act, LIMIT, Setup, definition, eventually, open, played};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_built_in_dispatcher_runs_at_the_start_and_the_node_says_that_it_lives() {
@@ -35,6 +36,37 @@ async fn every_built_in_dispatcher_runs_at_the_start_and_the_node_says_that_it_l
     assert!(dispatchers.iter().all(|row| row.next_at.is_some() && row.title != row.name));
     node.stop().await;
     assert!(node.store.nodes().await.unwrap()[0].stopped_at.is_some());
+}
+
+#[test]
+fn settings_that_change_while_a_node_starts_keep_nothing_from_starting() {
+    let (tell, started) = std::sync::mpsc::sync_channel(1);
+    // what hangs here would hang the test's own runtime
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let (data, setup) = (tempdir().unwrap(), Setup::new());
+            for _ in 0..20 {
+                let (settings, started) = (setup.settings(), Arc::new(AtomicBool::new(false)));
+                let changing = [(); 4].map(|()| {
+                    let (settings, started) = (settings.clone(), Arc::clone(&started));
+                    std::thread::spawn(move || {
+                        while !started.load(Ordering::Relaxed) {
+                            settings.send_modify(|_| {});
+                        }
+                    })
+                });
+                let node = setup.start_with(settings, data.path(), Vec::new()).await;
+                started.store(true, Ordering::Relaxed);
+                for thread in changing {
+                    thread.join().unwrap();
+                }
+                node.stop().await;
+            }
+        });
+        tell.send(()).unwrap();
+    });
+    started.recv_timeout(LIMIT).expect("every start comes to its end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
