@@ -72,7 +72,7 @@ texts! {
     restart: "The service was started again here",
     text_signed_out: "ended: the session or token is not valid any more; sign in again",
     text_unchecked: "ended: the database does not answer, so nobody knows whether you may still look; try again",
-    text_stalled: "ended: nothing was taken for 20 s; ask again with since= and the place of the last line",
+    text_stalled: "ended: nothing was taken for 20 s; ask again when you can read on",
     text_draining: "ended: this node is being stopped; ask again",
     search_bad: "The search was left out: {why}.",
     no_script: "Without scripts this page stands still: load it again to see what happened since.",
