@@ -101,15 +101,15 @@ fn one_line(text: &str) -> String {
     format!("{}…", &line[..line.floor_char_boundary(LONGEST_MESSAGE)])
 }
 
-/// Runs a dispatcher once. Ends within [`GRACE`] after `cancel`, whatever the dispatcher does.
+/// Runs a dispatcher once; `began` is when that was decided. Ends within [`GRACE`] after `cancel`, whatever the dispatcher does.
 pub(crate) async fn perform(
     parts: Arc<Parts>,
     dispatcher: Arc<dyn Dispatcher>,
     limit: Option<Duration>,
     execution: Execution,
+    began: Instant,
     cancel: CancellationToken,
 ) -> Ended {
-    let began = Instant::now();
     let id = execution.id;
     let (progress, told) = watch::channel(None);
     // not a child of `cancel`: the run hears of it only after it is settled that it did not end by itself

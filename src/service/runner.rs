@@ -152,7 +152,7 @@ impl Runner {
     async fn begin_told(&mut self) {
         while self.is_free() && self.claim_at.is_none_or(|at| at <= Instant::now()) {
             let Some(asked) = self.waiting.pop_front() else { return };
-            let now = self.parts.now();
+            let (now, at) = (self.parts.now(), Instant::now());
             let mut after = self.plan.clone();
             after.began(now);
             self.next_at.set(after.next_at(now));
@@ -163,7 +163,7 @@ impl Runner {
                     self.plan = after;
                     self.claim_at = None;
                     self.claim_backoff.reset();
-                    self.begun(&execution, 1);
+                    self.begun(&execution, 1, at);
                 }
                 // it waits no more; or it does, and the next look into the database brings it again
                 Ok(None) => {}
@@ -187,6 +187,7 @@ impl Runner {
             }
             return;
         }
+        let at = Instant::now();
         let mut after = self.plan.clone();
         after.began(now);
         self.next_at.set(after.next_at(now));
@@ -194,7 +195,7 @@ impl Runner {
         match self.parts.judge("a run that is due", begun) {
             Ok(Some(execution)) => {
                 self.plan = after;
-                self.begun(&execution, due.attempt);
+                self.begun(&execution, due.attempt, at);
             }
             // paused in the database, which is about to be heard of
             Ok(None) if self.runs.count() == 0 => self.plan.passed_over(self.parts.now()),
@@ -203,9 +204,10 @@ impl Runner {
         }
     }
 
-    fn begun(&mut self, execution: &Execution, attempt: u32) {
+    /// `at` is when it was about to be claimed: from then on its duration counts, as in the database.
+    fn begun(&mut self, execution: &Execution, attempt: u32, at: Instant) {
         self.said_skipped = false;
-        self.runs.begin(&self.definition, execution, attempt);
+        self.runs.begin(&self.definition, execution, attempt, at);
     }
 
     fn pass_over(&mut self, due: &Due) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -97,7 +97,7 @@ impl Runs {
     }
 
     /// Sets a claimed run going, and tells it.
-    pub(crate) fn begin(&mut self, definition: &Definition, execution: &Execution, attempt: u32) {
+    pub(crate) fn begin(&mut self, definition: &Definition, execution: &Execution, attempt: u32, began: Instant) {
         let id = execution.id;
         let started_at = execution.started_at.unwrap_or_else(|| self.parts.clock.now());
         let cancel = CancellationToken::new();
@@ -114,7 +114,7 @@ impl Runs {
             self.parts.say(&self.name, Some(id), Level::Info, &words::started(execution));
         }
         let (parts, dispatcher) = (Arc::clone(&self.parts), Arc::clone(&self.dispatcher));
-        let work = perform(parts, dispatcher, definition.timeout, execution.clone(), cancel.clone());
+        let work = perform(parts, dispatcher, definition.timeout, execution.clone(), began, cancel.clone());
         // in a task of its own, so that its time limit holds also while the loop waits for the database
         let work = self.parts.shutdown.spawn("run", work);
         let clock = Arc::clone(&self.parts.clock);

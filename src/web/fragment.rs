@@ -143,7 +143,7 @@ struct Row<'a> {
 
 struct Running {
     execution: i64,
-    since: Html,
+    going: Phrase,
     percent: Option<u8>,
     steps: Option<Phrase>,
     end: Option<Phrase>,
@@ -185,7 +185,7 @@ impl<'a> Row<'a> {
                 .as_ref()
                 .filter(|_| !matches!(d.activity, Activity::Paused { .. }))
                 .map(|pause| EN.paused_by.with("who", &pause.by).markup("when", ago(pause.since))),
-            running: d.running.iter().map(|run| Running::of(run, median, now)).collect(),
+            running: d.running.iter().map(|run| Running::of(run, median, live, now)).collect(),
             last: d.last().map(|bar| Last {
                 execution: bar.execution.0,
                 outcome: bar.outcome.as_str(),
@@ -216,7 +216,7 @@ impl<'a> Row<'a> {
 }
 
 impl Running {
-    fn of(run: &Run, median: Option<Duration>, now: Timestamp) -> Self {
+    fn of(run: &Run, median: Option<Duration>, live: bool, now: Timestamp) -> Self {
         let elapsed = now.since(run.started_at);
         let by_progress = run
             .progress
@@ -231,13 +231,18 @@ impl Running {
             .map(|median| EN.usually.with("duration", length(median)));
         Self {
             execution: run.execution.0,
-            since: since(run.started_at),
+            going: if live {
+                EN.running_for.markup("time", since(run.started_at))
+            } else {
+                // nobody knows whether it goes on
+                EN.was_running.markup("when", ago(run.started_at))
+            },
             percent: run.progress.as_ref().map(Progress::percent),
             steps: run.progress.as_ref().map(|progress| match progress.text.as_deref() {
                 Some(text) => EN.steps_of.with("done", progress.done).with("total", progress.total).with("text", text),
                 None => EN.steps.with("done", progress.done).with("total", progress.total),
             }),
-            end: by_progress.map(|at| EN.done_about.markup("when", ago(at))).or(by_habit),
+            end: by_progress.map(|at| EN.done_about.markup("when", ago(at))).or(by_habit).filter(|_| live),
             ending: run.cancelled_by.as_deref().map(|who| EN.ending.with("who", who)),
         }
     }
@@ -353,6 +358,22 @@ mod tests {
         let failing = row(&Activity::Failing { next_attempt: Some(NOW) }, false, 90);
         assert!(failing.contains("failed 2 times in a row; the next attempt was due <time"), "{failing}");
         assert!(!failing.contains("next attempt <time"), "{failing}");
+    }
+
+    #[test]
+    fn while_the_service_is_away_nobody_says_that_a_run_goes_on() {
+        let run = Run {
+            execution: ExecutionId(7),
+            cause: Cause::Schedule,
+            by: None,
+            started_at: NOW,
+            progress: None,
+            cancelled_by: None,
+        };
+        let state = DispatcherState { activity: Activity::Running, running: vec![run], ..idle() };
+        let (here, away) = (row_at(&state, true, NOW), row_at(&state, false, NOW));
+        assert!(here.contains("running for <time") && !here.contains("not heard of"), "{here}");
+        assert!(away.contains("not heard of since the service is away") && !away.contains("running for"), "{away}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::app::cli::Global;
 use crate::app::commands::door::Door;
 use crate::app::commands::live::{Live, Wanted};
 use crate::app::commands::{complain, tell};
+use crate::base::chain::chain;
 use crate::base::visible::visible;
 
 /// What changes within this time is shown at once.
@@ -61,7 +62,7 @@ async fn go_on(door: &Door, json: bool) -> anyhow::Result<()> {
             }
             Ok(_) => {}
             // the socket goes on, or says why not
-            Err(error) => complain(&format!("{error:#}")),
+            Err(error) => complain(&chain(&*error)),
         }
         live.next().await?;
         live.pass_over(TOGETHER).await?;
