@@ -1,12 +1,25 @@
-//! One listener, outer layers, the routers.
+//! One listener, outer layers, the routers: HTTP/1.1 within limits of time and number.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::serve::ListenerExt as _;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::net::TcpListener;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::base::chain::chain;
@@ -14,6 +27,19 @@ use crate::base::shutdown::Shutdown;
 
 /// Whoever takes nothing of an answer for so long is cut off, in milliseconds: a stalled reader does not keep its connection.
 const STALLED_MS: u32 = 60_000;
+
+/// The head of a request comes within this time; a connection without one is closed after it.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// So many connections may wait for an answer at once, if the process may have twice as many files open; the next ones wait to
+/// be taken. Sockets of viewers are counted elsewhere.
+const MOST_CONNECTIONS: u64 = 4096;
+
+/// The process asks for so many open files, of those the system lets it have: enough for every viewer and connection.
+const OPEN_FILES: u64 = 16_384;
+
+/// After a connection could not be taken, the next one is tried after so long.
+const TAKE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Takes the address.
 ///
@@ -27,26 +53,144 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Answers requests until a soft stop, then finishes those that are being answered.
 pub fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
+    let connections = (open_files() / 2).min(MOST_CONNECTIONS);
+    serve_at_most(usize::try_from(connections).unwrap_or(usize::MAX), listener, router, shutdown);
+}
+
+fn serve_at_most(connections: usize, listener: TcpListener, router: Router, shutdown: &Shutdown) {
     let router = router.layer(CatchPanicLayer::new());
-    let stopping = shutdown.clone();
-    let ended = shutdown.clone();
+    let places = Arc::new(Semaphore::new(connections));
+    let node = shutdown.clone();
     shutdown.spawn_essential("http", async move {
-        // Nagle's algorithm would hold small frames back for up to 40 ms
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!("TCP_NODELAY: {}", chain(&error));
-            }
-            if let Err(error) = set_tcp_user_timeout(&*stream, STALLED_MS) {
-                tracing::debug!("TCP_USER_TIMEOUT: {error}");
-            }
-        });
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(async move { stopping.stopping().await });
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::error!("the web server ended: {}", chain(&error));
-            },
-            () = ended.stopping_now() => {}
+        loop {
+            let (stream, peer, place) = tokio::select! {
+                biased;
+                () = node.stopping() => return,
+                taken = take(&listener, &places) => taken,
+            };
+            let (router, ending) = (router.clone(), node.clone());
+            node.spawn("http connection", async move {
+                answer(stream, peer, router, &ending).await;
+                drop(place);
+            });
         }
     });
+}
+
+/// The next connection, once there is a place for it.
+async fn take(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let place = Arc::clone(places).acquire_owned().await.expect("nobody closes the semaphore");
+    let mut complained = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => return (stream, peer, place),
+            Err(error) => {
+                // a peer that went away meanwhile, or no file is left to open: it passes
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!("a connection can't be taken, it is tried again: {}", chain(&error));
+                }
+                sleep(TAKE_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn answer(stream: TcpStream, peer: SocketAddr, router: Router, node: &Shutdown) {
+    // Nagle's algorithm would hold small frames back for up to 40 ms
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("TCP_NODELAY: {}", chain(&error));
+    }
+    if let Err(error) = set_tcp_user_timeout(&stream, STALLED_MS) {
+        tracing::debug!("TCP_USER_TIMEOUT: {error}");
+    }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let router = router.clone();
+        async move {
+            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    // how it ends is the other side's matter
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = node.stopping() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {}
+        () = node.stopping_now() => {}
+    }
+}
+
+/// How many files this process may have open, after it asked for [`OPEN_FILES`].
+fn open_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let (now, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
+    let wanted = OPEN_FILES.min(most);
+    if now >= wanted {
+        return now;
+    }
+    limit.current = Some(wanted);
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => wanted,
+        Err(error) => {
+            tracing::debug!("the limit of open files stays at {now}: {error}");
+            now
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn started(connections: usize) -> (SocketAddr, Shutdown) {
+        let (listener, shutdown) = (bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), Shutdown::new());
+        let address = listener.local_addr().unwrap();
+        let who = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() });
+        serve_at_most(connections, listener, Router::new().route("/who", who), &shutdown);
+        (address, shutdown)
+    }
+
+    async fn asked(address: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    // time stands still but for waits: nobody waits half a minute here
+    #[tokio::test(start_paused = true)]
+    async fn half_a_request_holds_its_place_for_half_a_minute_at_most() {
+        let (address, shutdown) = started(1).await;
+        assert!(asked(address).await.ends_with("\r\n\r\n127.0.0.1"));
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /who HTTP/1.1\r\nhost: x").await.unwrap();
+        // waits until the one place is free again
+        assert!(asked(address).await.ends_with("127.0.0.1"));
+        assert_eq!(half.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is closed");
+        shutdown.stop();
+    }
+
+    #[tokio::test]
+    async fn a_stop_closes_what_waits_for_nothing() {
+        let (address, shutdown) = started(8).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
+        shutdown.stop();
+        let closed = timeout(Duration::from_secs(5), idle.read(&mut [0; 1])).await.expect("it is closed at once");
+        assert_eq!(closed.unwrap_or(0), 0);
+    }
 }

@@ -205,11 +205,7 @@ impl Applier {
         clock: &SharedClock,
     ) -> anyhow::Result<Option<Duration>> {
         let wanted = Place::of(settings.text(name::MESSENGER_ENDPOINT), &self.data);
-        let (rotated, again) = self.apply_key(store, settings, clock).await?;
-        if rotated {
-            standing.key_since = clock.now();
-            standing.dialled = None;
-        }
+        let again = self.apply_key(store, settings, standing, clock).await?;
         if let Some(server) = &self.server
             && standing.at != wanted
         {
@@ -287,23 +283,26 @@ impl Applier {
         });
     }
 
-    /// Takes up a changed key. Whether it changed, and when to look again, if the former one is valid until then.
+    /// Takes up a changed key. When to look again, if the former one is valid until then.
     async fn apply_key(
         &self,
         store: &Store,
         settings: &Settings,
+        standing: &mut Standing,
         clock: &SharedClock,
-    ) -> anyhow::Result<(bool, Option<Duration>)> {
+    ) -> anyhow::Result<Option<Duration>> {
         let fixed = settings.get(name::MESSENGER_KEY);
         if fixed.source.locks() {
             // it can't change while the process runs
-            return Ok((false, None));
+            return Ok(None);
         }
-        let Some(state) = control::keys::end_overlap(store, clock).await? else { return Ok((false, None)) };
-        let rotated = state.current.fingerprint() != self.keys.fingerprint();
-        if rotated {
+        let Some(state) = control::keys::end_overlap(store, clock).await? else { return Ok(None) };
+        if state.current.fingerprint() != self.keys.fingerprint() {
             tracing::info!("the messenger's key is {}… now", state.current.fingerprint());
             self.keys.rotate(state.current);
+            // what follows from it is owed from now on, also if the next step fails and is tried again
+            standing.key_since = clock.now();
+            standing.dialled = None;
             // the overlap ends once every node has said so
             nodes::beat(store, &self.node, &self.keys, clock).await?;
         }
@@ -312,8 +311,8 @@ impl Applier {
             if let Some(server) = &self.server {
                 server.end_links_of_forgotten_keys();
             }
-            return Ok((rotated, None));
+            return Ok(None);
         }
-        Ok((rotated, Some(OVERLAP_CHECK)))
+        Ok(Some(OVERLAP_CHECK))
     }
 }

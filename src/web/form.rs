@@ -1,5 +1,7 @@
 //! Forms as they come in: ours, within bounds, from somebody who may send them.
 
+use std::time::Duration;
+
 use axum::Form;
 use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use axum::http::request::Parts;
@@ -7,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::cookie::CookieJar;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::timeout;
 use zeroize::Zeroize as _;
 
 use crate::control::Actor;
@@ -17,6 +20,9 @@ use crate::web::{WebState, csrf, origin};
 
 /// The longest body of a form, in bytes; a longer one is answered 413 before it is read to its end.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// A form comes within this time, or is answered 408: half of one must not hold a stop up.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was typed: names and values, in order. Wiped when dropped, for passwords and keys are among them.
 pub(crate) struct Fields(Vec<(String, String)>);
@@ -143,7 +149,9 @@ fn proven(parts: &Parts) -> Result<bool, Response> {
 }
 
 async fn read(request: Request, state: &WebState) -> Result<Fields, Response> {
-    match Form::<Vec<(String, String)>>::from_request(request, state).await {
+    let form = timeout(BODY_PATIENCE, Form::<Vec<(String, String)>>::from_request(request, state));
+    let form = form.await.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, EN.problem_slow).into_response())?;
+    match form {
         Ok(Form(fields)) => Ok(Fields(fields)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE).into_response())

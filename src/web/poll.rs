@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::web::WebState;
 use crate::web::query::Asked;
-use crate::web::viewer::admission::{Admitted, Refused};
+use crate::web::viewer::admission::{ASKED_EVERY, Admitted, Checks, Refused, Standing};
 use crate::web::viewer::followed::changed_after;
 use crate::web::viewer::tab::{Sources, Tab};
 use crate::web::viewer::wire;
@@ -19,6 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer has at most about so many bytes; the page asks again at once.
 const LONGEST: usize = 256 << 10;
+
+/// Comes back when the session or token has ended.
+async fn ended(checks: &mut Checks, admitted: &Admitted, state: &WebState) {
+    loop {
+        sleep(ASKED_EVERY).await;
+        if checks.ask(admitted, state).await != Standing::Good {
+            return;
+        }
+    }
+}
 
 /// `GET /status/poll`: messages as a JSON array; waits at most 20 s for news. 401, 403, 429, 503 as the socket, 400 for a
 /// filter that is none.
@@ -45,7 +55,7 @@ pub(crate) async fn poll(
     }
     let sources = Sources { hub: &state.hub, painted: &state.viewers.painted, store: Some(&state.store) };
     let (mut versions, mut lines, mut changes) = (state.hub.versions(), state.hub.lines_seen(), state.store.changes());
-    let until = Instant::now() + PATIENCE;
+    let (until, mut checks) = (Instant::now() + PATIENCE, Checks::new(&state));
     let mut messages = Vec::new();
     loop {
         versions.borrow_and_update();
@@ -64,6 +74,8 @@ pub(crate) async fn poll(
                 _ = versions.changed() => false,
                 _ = lines.changed(), if tab.takes_lines() => false,
                 () = changed_after(&mut changes, tab.history_due_at()) => false,
+                // whoever may not look any more gets no news; the next poll says why
+                () = ended(&mut checks, &admitted, &state) => true,
             }
         };
         match timeout_at(until, news).await {

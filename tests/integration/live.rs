@@ -1,6 +1,7 @@
 //! The live side, from the logging call to the browser: real nodes, real sockets, one process.
 
 mod stage;
+mod standing;
 mod tab;
 
 use std::time::Duration;

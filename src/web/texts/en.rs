@@ -248,7 +248,7 @@ texts! {
     query_unfit: "What stands behind the ? of this address does not fit: {why}.",
     filter_unfit: "The filter {name} does not fit: {why}.",
     before_unfit: "{text} is no place to go on before: the links Older and Newest lead to the right ones.",
-    problem_no_form: "What was sent is no form: it has to be application/x-www-form-urlencoded, as browsers send it. Nothing was done.",
+    problem_slow: "the form did not come within 10 s; send it again", problem_no_form: "What was sent is no form: it has to be application/x-www-form-urlencoded, as browsers send it. Nothing was done.",
     problem_bad_request: "What was sent can't be read. Nothing was done.",
     problem_too_large: "What was sent is larger than any form of ours (64 KiB). Nothing was done.",
     problem_too_many: "Too many attempts at once. Wait a moment and try again.",

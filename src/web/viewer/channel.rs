@@ -126,6 +126,12 @@ impl Channel {
         Ok(())
     }
 
+    /// Answers the page's own end of the WebSocket, if that is possible now.
+    pub(crate) async fn finish(&mut self) {
+        // whoever closed does not wait for long
+        let _ = timeout(Duration::from_secs(1), self.stream.flush()).await;
+    }
+
     /// Ends the WebSocket from this side.
     ///
     /// # Errors

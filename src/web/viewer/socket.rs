@@ -22,10 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A page of which nothing was heard for so long is gone: scripts ping every 15 s.
 const UNHEARD: Duration = Duration::from_mins(1);
 
-/// A page says so many things within [`PACE`], acknowledgements aside: each subscription costs a search and a read.
+/// A page says at most so many things within [`PACE`], acknowledgements aside: each subscription costs a search and a read.
 const MOST_SAID: u32 = 200;
 
-/// See [`MOST_SAID`].
+/// And so many with acknowledgements, pings and pongs, which cost little.
+const MOST_HEARD: u32 = 5000;
+
+/// See [`MOST_SAID`] and [`MOST_HEARD`].
 const PACE: Duration = Duration::from_secs(10);
 
 /// After the goodbye the page has so long to close.
@@ -35,8 +38,17 @@ const LINGER: Duration = Duration::from_secs(1);
 enum End {
     /// With a goodbye.
     Bye(Bye),
-    /// The page is gone, or does not read.
+    /// The page closed it; our side of that is still to be said.
+    Closed,
+    /// The page is gone, or does not read: nothing can be said any more.
     Gone,
+}
+
+/// How much was heard of a page lately.
+struct Pace {
+    since: Instant,
+    said: u32,
+    heard: u32,
 }
 
 /// One socket.
@@ -53,8 +65,7 @@ pub(crate) struct Socket {
     greeted: bool,
     heard_at: Instant,
     said_at: Instant,
-    /// What the page said since when.
-    said: (Instant, u32),
+    pace: Pace,
 }
 
 impl Socket {
@@ -70,7 +81,7 @@ impl Socket {
             greeted: false,
             heard_at: Instant::now(),
             said_at: Instant::now(),
-            said: (Instant::now(), 0),
+            pace: Pace { since: Instant::now(), said: 0, heard: 0 },
             state,
         }
     }
@@ -78,6 +89,7 @@ impl Socket {
     pub(crate) async fn run(mut self) {
         match self.talk().await {
             End::Gone => {}
+            End::Closed => self.channel.finish().await,
             // in boxes is what seldom comes: a socket that waits is to be small
             End::Bye(bye) => Box::pin(self.leave(bye)).await,
         }
@@ -94,13 +106,7 @@ impl Socket {
             let said = tokio::select! {
                 biased;
                 () = state.shutdown.stopping() => return End::Bye(draining()),
-                heard = self.channel.hear() => {
-                    match self.hear(heard) {
-                        Ok(said) => said,
-                        Err(end) => return end,
-                    }
-                }
-                () = sleep_until(deadline) => return End::Bye(unheard()),
+                // before what is heard: a page that never stops talking is asked about all the same
                 () = sleep_until(ask_at) => {
                     ask_at = Instant::now() + ASKED_EVERY;
                     match Box::pin(self.checks.ask(&self.admitted, &state)).await {
@@ -109,6 +115,13 @@ impl Socket {
                         Standing::Unknown => return End::Bye(unknown_standing()),
                     }
                 }
+                heard = self.channel.hear() => {
+                    match self.hear(heard) {
+                        Ok(said) => said,
+                        Err(end) => return end,
+                    }
+                }
+                () = sleep_until(deadline) => return End::Bye(unheard()),
                 () = std::future::ready(()), if more => None,
                 _ = self.versions.changed(), if follows_status => None,
                 _ = self.lines.changed(), if takes_lines => None,
@@ -122,8 +135,28 @@ impl Socket {
             more = Box::pin(self.tab.collect(sources, &mut out)).await;
             if !out.is_empty() {
                 self.said_at = Instant::now();
-                if self.channel.tell(&out).await.is_err() {
+                if !self.tell(&out, &mut ask_at).await {
                     return End::Gone;
+                }
+            }
+        }
+    }
+
+    /// Tells messages, for as long as the node works and the page may look: one that takes them slowly gets round neither.
+    /// If not, a frame may be half written, and nothing can follow it.
+    async fn tell(&mut self, messages: &[Utf8Bytes], ask_at: &mut Instant) -> bool {
+        let Self { channel, checks, admitted, state, .. } = self;
+        let mut told = std::pin::pin!(channel.tell(messages));
+        loop {
+            tokio::select! {
+                biased;
+                told = &mut told => return told.is_ok(),
+                () = state.shutdown.stopping() => return false,
+                () = sleep_until(*ask_at) => {
+                    *ask_at = Instant::now() + ASKED_EVERY;
+                    if Box::pin(checks.ask(admitted, state)).await != Standing::Good {
+                        return false;
+                    }
                 }
             }
         }
@@ -132,6 +165,10 @@ impl Socket {
     /// What the page said; perhaps an answer.
     fn hear(&mut self, heard: Option<Result<Message, Error>>) -> Result<Option<Utf8Bytes>, End> {
         self.heard_at = Instant::now();
+        self.pace.count(self.heard_at);
+        if self.pace.heard > MOST_HEARD {
+            return Err(End::Bye(too_many(MOST_HEARD)));
+        }
         let text = match heard {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
@@ -143,15 +180,16 @@ impl Socket {
                 let text = "a message has at most 64 KiB";
                 return Err(End::Bye(Bye::new("too-long", close_code::SIZE, text)));
             }
-            Some(Ok(Message::Close(_) | Message::Frame(_)) | Err(_)) | None => return Err(End::Gone),
+            Some(Ok(Message::Close(_))) => return Err(End::Closed),
+            Some(Ok(Message::Frame(_)) | Err(_)) | None => return Err(End::Gone),
         };
         let said = serde_json::from_str::<Said>(&text).map_err(|error| {
             let text = format!("this message is not understood: {error}");
             End::Bye(Bye::new("bad-message", close_code::POLICY, text))
         })?;
-        if !matches!(said, Said::Ack { .. }) && self.says_too_much() {
-            let text = format!("more than {MOST_SAID} messages within {} s are too many", PACE.as_secs());
-            return Err(End::Bye(Bye::new("too-many", close_code::POLICY, text)));
+        self.pace.said += u32::from(!matches!(said, Said::Ack { .. }));
+        if self.pace.said > MOST_SAID {
+            return Err(End::Bye(too_many(MOST_SAID)));
         }
         match said {
             Said::Hello { v: wire::VERSION } => {
@@ -195,14 +233,6 @@ impl Socket {
         }
     }
 
-    fn says_too_much(&mut self) -> bool {
-        if self.said.0.elapsed() >= PACE {
-            self.said = (Instant::now(), 0);
-        }
-        self.said.1 += 1;
-        self.said.1 > MOST_SAID
-    }
-
     fn follow_log(&mut self, asked: &Subscription) -> Option<Utf8Bytes> {
         let since = asked.since.as_deref();
         let since = match since.filter(|since| !since.is_empty()).map(str::parse::<Cursor>).transpose() {
@@ -234,6 +264,21 @@ impl Socket {
         let closed = async { while let Some(Ok(_)) = self.channel.hear().await {} };
         let _ = timeout(LINGER, closed).await;
     }
+}
+
+impl Pace {
+    /// Counts what was heard now; begins again when the time is over.
+    fn count(&mut self, now: Instant) {
+        if now.duration_since(self.since) >= PACE {
+            *self = Self { since: now, said: 0, heard: 0 };
+        }
+        self.heard += 1;
+    }
+}
+
+fn too_many(most: u32) -> Bye {
+    let text = format!("more than {most} messages within {} s are too many", PACE.as_secs());
+    Bye::new("too-many", close_code::POLICY, text)
 }
 
 fn draining() -> Bye {
