@@ -107,14 +107,6 @@ impl Database {
         reading(&self.file).connect().await
     }
 
-    /// Writes a consistent copy into `target`, an empty file.
-    pub(crate) async fn copy_into(&self, target: &str) -> Result<(), Error> {
-        let mut connection = options(&self.file).connect().await?;
-        sqlx::query("vacuum into $1").bind(target).execute(&mut connection).await?;
-        connection.close().await?;
-        Ok(())
-    }
-
     /// What the database and its write-ahead log take on the disk, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let log = self.file.with_extension("db-wal");
@@ -127,6 +119,14 @@ impl Database {
         self.turn.close();
         self.writer.close().await;
     }
+}
+
+/// Writes a consistent copy of `file` into `target`, an empty file.
+pub(crate) async fn copy_into(file: &Path, target: &str) -> Result<(), Error> {
+    let mut connection = options(file).connect().await?;
+    sqlx::query("vacuum into $1").bind(target).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 fn options(file: &Path) -> SqliteConnectOptions {

@@ -4,6 +4,7 @@
 //! `returning`, `on conflict`; what only SQLite knows stands in `database.rs`, `changes.rs` and `migrations/sqlite`.
 
 pub mod audit;
+pub mod backup;
 mod changes;
 pub mod data_directory;
 mod database;
@@ -146,30 +147,6 @@ impl Store {
     /// What the database takes on the disk, in bytes.
     pub fn database_bytes(&self) -> u64 {
         self.inner.database.bytes()
-    }
-
-    /// Writes a consistent copy to `file` (`VACUUM INTO`), 0600; refuses to overwrite. The encryption key is not in it.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] says why `file` can't be made.
-    pub async fn backup(&self, file: &Path) -> Result<(), Error> {
-        let cant = |error: &dyn fmt::Display| Error::Conflict(format!("can't write {}: {error}", file.display()));
-        let Some(target) = file.to_str() else { return Err(cant(&"its name is not UTF-8")) };
-        match data_directory::create_private(file) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::Conflict(format!("{target} exists already; name another file, or remove it first")));
-            }
-            made => made.map_err(|error| cant(&error))?,
-        }
-        let copied = self.inner.database.copy_into(target).await;
-        let kept = copied.and_then(|()| {
-            std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(|error| Error::Broken(error.into()))
-        });
-        if kept.is_err() {
-            // half a copy must not be taken for one
-            let _ = std::fs::remove_file(file);
-        }
-        kept
     }
 
     /// Closes every connection, after which every call fails. For a tidy end: nothing is lost without it.

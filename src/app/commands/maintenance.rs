@@ -11,7 +11,7 @@ use crate::app::commands::say;
 use crate::app::configuration::Configuration;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::shutdown::Shutdown;
-use crate::store::{OpenOptions, Store};
+use crate::store::{self, OpenOptions, Store};
 
 /// Checks the configuration and does nothing else.
 ///
@@ -60,16 +60,12 @@ pub async fn backup(global: &Global, pattern: Option<PathBuf>, keep: Option<usiz
         Some(pattern) => pattern,
         None => default_pattern(&configuration.data)?,
     };
-    let shutdown = Shutdown::new();
     let pattern_text = pattern.to_str().context("the file's name is not UTF-8")?;
     let file = PathBuf::from(
         jiff::fmt::strtime::format(pattern_text, SystemClock.now().to_jiff())
             .with_context(|| format!("`{pattern_text}` is no pattern"))?,
     );
-    let store = open(&configuration, &shutdown).await?;
-    let copied = store.backup(&file).await;
-    store.close().await;
-    copied?;
+    store::backup::backup(&configuration.data, &file).await?;
     let bytes = std::fs::metadata(&file).map_or(0, |found| found.len());
     say(format_args!("copied {} KiB to {}", bytes.div_ceil(1024), file.display()));
     if let Some(keep) = keep {
@@ -84,8 +80,11 @@ pub async fn backup(global: &Global, pattern: Option<PathBuf>, keep: Option<usiz
 /// A file of its own for every copy, in a folder only the node's user can read.
 fn default_pattern(data: &Path) -> anyhow::Result<PathBuf> {
     let folder = data.join("backups");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.with_context(|| format!("the folder {} can't be made", folder.display()))?;
+    // a data directory that is not there is not made for the copy of nothing
+    if data.is_dir() {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("the folder {} can't be made", folder.display()))?;
+    }
     Ok(folder.join("switchboard-%Y-%m-%dT%H-%M-%SZ.db"))
 }
 

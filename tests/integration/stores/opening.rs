@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretBox;
 use switchboard::store::Store;
+use switchboard::store::backup::backup;
 use switchboard::store::error::Error;
 
 use super::{Data, at, change, close, node, number};
@@ -185,15 +186,22 @@ async fn directories_and_files_that_can_not_be_used_are_refused_in_words() {
 async fn a_backup_is_private_whole_and_overwrites_nothing() {
     let data = Data::new();
     with_a_node_and_a_secret(&data).await;
-    let store = data.open().await;
+    // a node works on it
+    let _store = data.open().await;
     let copy = Data::new();
     std::fs::create_dir(copy.path()).unwrap();
     let file = copy.file("switchboard.db");
-    store.backup(&file).await.unwrap();
+    let nothing = backup(&data.file("missing"), &file).await.unwrap_err();
+    assert!(matches!(&nothing, Error::Conflict(text) if text.contains("there is no database")), "{nothing}");
+    // the key may stand somewhere else: it is not asked for
+    let key = data.file("encryption.key");
+    std::fs::rename(&key, data.file("elsewhere")).unwrap();
+    backup(&data.path(), &file).await.unwrap();
+    std::fs::rename(data.file("elsewhere"), &key).unwrap();
     assert_eq!(mode(&file), 0o600);
-    let again = store.backup(&file).await.unwrap_err();
+    let again = backup(&data.path(), &file).await.unwrap_err();
     assert!(matches!(&again, Error::Conflict(text) if text.contains("exists already")), "{again}");
-    let nowhere = store.backup(&copy.file("missing/copy.db")).await.unwrap_err();
+    let nowhere = backup(&data.path(), &copy.file("missing/copy.db")).await.unwrap_err();
     assert!(matches!(&nowhere, Error::Conflict(text) if text.contains("can't write")), "{nowhere}");
 
     assert!(copy.refusal().await.contains("is missing"), "the key is not in a backup");
