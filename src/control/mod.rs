@@ -1,5 +1,6 @@
 //! Floor 3: the one door for actions: run, pause, cancel, change a setting. Checks, row, audit, wake-up.
 
+mod diagnostics;
 pub mod keys;
 mod runs;
 mod settings;

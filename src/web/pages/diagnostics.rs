@@ -10,7 +10,6 @@ use serde::Deserialize;
 
 use crate::config::schema::{Setting, name};
 use crate::messenger::client::{LinkState, LinkStatus};
-use crate::model::audit::NewAuditEntry;
 use crate::model::log_entry::Level;
 use crate::model::node::Node;
 use crate::store::diagnostics::Diagnostic;
@@ -94,17 +93,7 @@ pub(crate) async fn diagnostics(
 
 /// POST `/diagnostics/purge`: deletes all entries.
 pub(crate) async fn purge(State(web): State<WebState>, Acting(form): Acting) -> Result<Response, Problem> {
-    let mut transaction = web.store.begin().await?;
-    let gone = transaction.purge_diagnostics(0).await?;
-    let audit = NewAuditEntry {
-        who: form.who.session.user.name.to_string(),
-        address: form.address.clone(),
-        action: "diagnostics:purge",
-        subject: String::new(),
-        result: format!("{gone} entries deleted"),
-    };
-    transaction.append_audit(&audit, web.clock.now()).await?;
-    transaction.commit().await?;
+    let gone = web.control.purge_diagnostics(&form.actor()).await?;
     Ok(Done::count(Code::Purged, usize::try_from(gone).unwrap_or(usize::MAX)).answer(&form.headers, "/diagnostics"))
 }
 
