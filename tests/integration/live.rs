@@ -313,6 +313,34 @@ async fn what_made_room_at_the_service_node_before_anybody_watched_comes_from_ke
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_without_the_kept_lines_says_so() {
+    let stage = Stage::begin().await;
+    let _watching = stage.web.hub.watch();
+    stage.write("held");
+    let held = || stage.web.hub.lines(None, &LineFilter::default(), 1000).lines;
+    eventually("the line has come", async || held().iter().any(|(_, entry, _)| *entry.text == *"held").then_some(()))
+        .await;
+    let get = async |query: &str| {
+        let request = http().get(stage.url(&format!("/logs.txt{query}"))).header("cookie", &stage.cookie);
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    assert!(!get("").await.contains("---"), "all is well");
+
+    let mut stranger = stage.stranger().await;
+    sqlx::query("alter table log_rows rename to mislaid").execute(&mut stranger).await.unwrap();
+    let text = get("").await;
+    assert!(text.starts_with("--- lines that were kept can't be read now"), "{text}");
+    assert!(text.contains("| held"), "what is held is better than nothing: {text}");
+    // of this life only kept lines could tell
+    let text = get("?since=00000000000000aa:5").await;
+    assert!(text.ends_with("--- ended: the lines that were kept can't be read now; ask again ---\n"), "{text}");
+
+    sqlx::query("alter table mislaid rename to log_rows").execute(&mut stranger).await.unwrap();
+    assert!(!get("").await.contains("can't be read"));
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_says_that_the_service_is_gone_and_it_comes_back_alone() {
     let mut stage = Stage::begin().await;
     let mut tab = Tab::open(&stage).await;
