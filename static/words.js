@@ -13,6 +13,7 @@ export const words = {
   stale: (seconds) => `Nothing came for ${seconds} s: what you see may be old. Connecting again…`,
   waiting: (seconds) => `The connection to this web node is lost. Next attempt in ${seconds} s.`,
   connecting: 'The connection to this web node is lost. Connecting…',
+  notFollowed: (text, seconds) => `The web node can't keep this page up to date now: ${text.replace(/\.$/, '')}. ${seconds > 0 ? `Next attempt in ${seconds} s.` : 'Trying again…'}`,
   offline: 'This device is offline. The page goes on by itself when the network is back.',
   draining: 'This web node is being stopped. The page connects again by itself.',
   polling: 'Live by long poll: a proxy in between lets no WebSocket pass (check its Upgrade headers).',
