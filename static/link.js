@@ -6,11 +6,28 @@ const POLL_STALE_MS = 26000;
 const PING_MS = 15000;
 const FIRST_MS = 150;
 const SOCKET_AGAIN_MS = 5 * 60000;
+const BAD_AGAIN_MS = 2000;
+const LONGEST_REASON = 300;
 
 /** How long to wait before attempt `n` (0 is the first retry): fast once, then half a second doubling to 15 s, jittered. */
 export function delay(n, random = Math.random()) {
   if (n === 0) return FIRST_MS * (1 + random);
   return Math.min(15000, 500 * 2 ** (n - 1)) * (0.5 + random / 2);
+}
+
+/** What a refusal says, as plain text or `{"text": …}`: the page of a proxy in between is not the web node's word. */
+async function reasonOf(answer) {
+  const type = answer.headers.get('content-type') ?? '';
+  let text = '';
+  if (type.startsWith('text/plain')) text = await answer.text();
+  else if (type.startsWith('application/json')) text = (await answer.json()).text;
+  return String(text ?? '').trim().slice(0, LONGEST_REASON);
+}
+
+/** How long a refusal asks to be left alone, in ms; at most a minute, and not all at the same moment. */
+function restOf(answer, random = Math.random()) {
+  const seconds = Number(answer.headers.get('retry-after')) || 0;
+  return Math.min(60, Math.max(0, seconds)) * 1000 * (1 + random / 4);
 }
 
 /**
@@ -25,6 +42,8 @@ export class Link {
     this.pollUntil = 0;
     this.version = 0;
     this.heardAt = 0;
+    /** Why the web node refused to be followed, in its words. */
+    this.reason = '';
     this.open = false;
     this.ended = false;
   }
@@ -46,7 +65,7 @@ export class Link {
     this.env.clearTimeout(this.timer);
     this.timer = null;
     this.close();
-    this.state('connecting');
+    this.state('connecting', { text: this.reason });
     if (!this.env.WebSocket) this.refused = 2;
     if (this.refused >= 2 || Date.now() < this.pollUntil) this.poll();
     else this.dial();
@@ -99,6 +118,7 @@ export class Link {
         if (log.sources?.length) query.set('source', log.sources.join(','));
         if (log.inverse) query.set('inverse', '1');
       }
+      let rest = 0;
       this.abort = new AbortController();
       const slow = this.env.setTimeout(() => this.abort.abort(), 30000);
       try {
@@ -108,11 +128,20 @@ export class Link {
         if (this.round !== round) return;
         if (answer.status === 401 || answer.type === 'opaqueredirect') { this.end('signed-out', ''); return; }
         if (answer.status === 400) {
-          this.on.message({ t: 'bad', field: 'q', text: await answer.text() });
-          await new Promise((done) => { this.env.setTimeout(done, 2000); });
+          // `field: what is wrong`
+          const reason = await reasonOf(answer);
+          const [, field, text] = /^([a-z]+): (.+)$/s.exec(reason) ?? [null, null, reason];
+          this.on.message({ t: 'bad', id: log?.id, field, text });
+          await new Promise((done) => { this.env.setTimeout(done, BAD_AGAIN_MS); });
           continue;
         }
-        if (!answer.ok) throw new Error(String(answer.status));
+        if (!answer.ok) {
+          this.reason = await reasonOf(answer);
+          if (this.round !== round) return;
+          if (answer.status === 403) { this.end('refused', this.reason || String(answer.status)); return; }
+          rest = restOf(answer);
+          throw new Error(String(answer.status));
+        }
         const messages = await answer.json();
         if (this.round !== round) return;
         if (first) {
@@ -128,7 +157,7 @@ export class Link {
         this.round = null;
         this.refused = 0;
         this.pollUntil = 0;
-        this.retry();
+        this.retry(rest);
       } finally {
         this.env.clearTimeout(slow);
       }
@@ -154,18 +183,20 @@ export class Link {
     this.open = true;
     this.stale = false;
     this.bye = null;
+    this.reason = '';
     this.heardAt = Date.now();
     this.pingAt = Date.now() + PING_MS;
     this.state('open');
   }
 
-  retry() {
+  /** Connects again after a while, `rest` ms at least. */
+  retry(rest = 0) {
     if (this.ended || this.timer) return;
     this.open = false;
-    const wait = delay(this.tries);
+    const wait = Math.max(rest, delay(this.tries));
     this.tries += 1;
     this.timer = this.env.setTimeout(() => this.connect(), wait);
-    this.state('waiting', { at: Date.now() + wait, code: this.bye });
+    this.state('waiting', { at: Date.now() + wait, code: this.bye, text: this.reason });
   }
 
   /** Tries now if it waits; after a long sleep the delays begin anew. */

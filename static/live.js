@@ -105,6 +105,7 @@ function onState(now) {
   const lost = () => {
     if (now.code === 'draining') return words.draining;
     if (navigator.onLine === false) return words.offline;
+    if (now.text) return words.notFollowed(now.text, left());
     return left() > 0 ? words.waiting(left()) : words.connecting;
   };
   switch (now.name) {

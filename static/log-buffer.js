@@ -94,6 +94,8 @@ export class Intake {
   /** Begins anew: nothing is known. Lines below `level` are not wanted. */
   restart(cursor = null, level = 0) {
     this.cursor = cursor;
+    /** The place that was acknowledged last. */
+    this.acked = null;
     this.level = level;
     this.hidden = zero();
     this.lost = 0;
@@ -102,6 +104,14 @@ export class Intake {
 
   /** The place to go on from, as the server wants it; null if nothing is known. */
   get since() { return this.cursor ? `${this.cursor.epoch}:${this.cursor.seq}` : null; }
+
+  /** The place to acknowledge, each once; null if there is none. */
+  acknowledge() {
+    const { cursor, acked } = this;
+    if (!cursor || (acked?.epoch === cursor.epoch && acked.seq === cursor.seq)) return null;
+    this.acked = cursor;
+    return cursor;
+  }
 
   /** The rows of one message, in order. */
   take(message) {

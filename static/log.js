@@ -1,5 +1,6 @@
 // The log viewer: what the tab holds, the few rows that are painted, and what the reader does with them.
 
+import { Asked } from './log-asked.js';
 import { Intake, Rows, Waiting } from './log-buffer.js';
 import { fromMarkup, hits, marked, pattern, pieces, plain } from './log-text.js';
 import { clock, day, full, relative, serverNow } from './times.js';
@@ -39,8 +40,7 @@ class LogView {
     this.sources = new Set();
     this.lastAt = 0;
     this.announced = { lines: 0, errors: 0 };
-    this.asked = 0;
-    this.pending = null;
+    this.asked = new Asked();
     this.control = (id) => document.getElementById(`log-${id}`);
     this.readHash();
     this.adopt();
@@ -64,10 +64,14 @@ class LogView {
     };
   }
 
-  /** What to follow: the filter just asked for, or else the one that is in force, from where this tab stands. */
+  /** What to follow on a new connection: what was asked for last, or else what is in force, from where this tab stands. */
   topic() {
-    if (this.pending) return { topic: 'log', id: this.pending.id, since: this.pending.since, ...this.pending.filter };
-    return { topic: 'log', since: this.intake.since, ...this.inForce };
+    const ask = this.asked.renew();
+    return ask ? this.topicOf(ask) : { topic: 'log', since: this.intake.since, ...this.inForce };
+  }
+
+  topicOf({ id, cursor, filter }) {
+    return { topic: 'log', id, since: cursor ? `${cursor.epoch}:${cursor.seq}` : null, ...filter };
   }
 
   /** The least level that is wanted, as a number. */
@@ -95,20 +99,17 @@ class LogView {
     }
     const filter = this.filter();
     this.showUrl();
-    if (JSON.stringify(filter) === JSON.stringify(this.pending?.filter ?? this.inForce)) return;
+    if (JSON.stringify(filter) === JSON.stringify(this.asked.newest?.filter ?? this.inForce)) return;
     this.ask(null, filter);
   }
 
   /** Asks for other lines: until the server agrees, those shown stay. */
   ask(cursor, filter = this.inForce) {
-    this.asked += 1;
-    this.pending = { id: this.asked, cursor, since: cursor ? `${cursor.epoch}:${cursor.seq}` : null, filter };
-    this.hooks.resubscribe(this.topic());
+    this.hooks.resubscribe(this.topicOf(this.asked.add({ cursor, filter })));
   }
 
   /** The server agrees: what is shown is forgotten. */
   begin({ cursor, filter }) {
-    this.pending = null;
     this.inForce = filter;
     this.say('');
     this.rows.clear();
@@ -194,12 +195,14 @@ class LogView {
 
   take(message) {
     if (message.t === 'bad') {
-      this.pending = null;
+      // of the two topics only the status is of a dispatcher
+      if (message.field !== 'dispatcher') this.asked.refused(message.id);
       this.say(message.text, message.field);
       return;
     }
     if (message.t === 'following') {
-      if (message.id === this.pending?.id) this.begin(this.pending);
+      const ask = this.asked.agreed(message.id);
+      if (ask) this.begin(ask);
       return;
     }
     const taken = this.intake.take(message);
@@ -213,7 +216,7 @@ class LogView {
       if (this.follows || this.wanted) this.add(row);
       else this.waiting.push(row);
     }
-    if (this.wanted && !this.pending) this.lookForWanted();
+    if (this.wanted && !this.asked.newest) this.lookForWanted();
     // also what shows no row was taken; a page that can't be seen paints nothing that would say so
     if (document.hidden) this.acknowledge();
     else this.schedule();
@@ -235,11 +238,8 @@ class LogView {
   }
 
   acknowledge() {
-    const { cursor } = this.intake;
-    if (cursor && (this.acked?.seq !== cursor.seq || this.acked?.epoch !== cursor.epoch)) {
-      this.acked = cursor;
-      this.hooks.acknowledge(cursor);
-    }
+    const cursor = this.intake.acknowledge();
+    if (cursor) this.hooks.acknowledge(cursor);
   }
 
   know(source) {

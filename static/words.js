@@ -2,6 +2,9 @@
 
 const plural = (count, one, many) => `${count.toLocaleString('en')} ${count === 1 ? one : many}`;
 
+/** A sentence of the web node, to be put into one of ours. */
+const unended = (text) => text.replace(/\.$/, '');
+
 export const words = {
   // times
   justNow: 'just now',
@@ -13,6 +16,7 @@ export const words = {
   stale: (seconds) => `Nothing came for ${seconds} s: what you see may be old. Connecting again…`,
   waiting: (seconds) => `The connection to this web node is lost. Next attempt in ${seconds} s.`,
   connecting: 'The connection to this web node is lost. Connecting…',
+  notFollowed: (text, seconds) => `The web node can't keep this page up to date now: ${unended(text)}. ${seconds > 0 ? `Next attempt in ${seconds} s.` : 'Trying again…'}`,
   offline: 'This device is offline. The page goes on by itself when the network is back.',
   draining: 'This web node is being stopped. The page connects again by itself.',
   polling: 'Live by long poll: a proxy in between lets no WebSocket pass (check its Upgrade headers).',
@@ -20,7 +24,7 @@ export const words = {
   signIn: 'Sign in again',
   newer: 'This node was updated.',
   reload: 'Load the page again',
-  refused: (text) => `The web node ended the connection: ${text}`,
+  refused: (text) => `The web node ended the connection: ${unended(text)}.`,
   titles: { failing: (n) => `(${n} failing) `, busy: (n) => `(${n} running) `, gone: () => '(service away) ', ok: () => '' },
 
   // actions

@@ -13,8 +13,9 @@ use crate::base::clock::SharedClock;
 use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
+use crate::live::held::NumberedLine;
 use crate::live::life::LifeFacts;
-use crate::live::log::{Log, NumberedLine, Reach};
+use crate::live::log::{Log, Reach};
 use crate::live::mirror::{Changed, Mirror, Summary};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::log_entry::LogGap;
@@ -78,6 +79,8 @@ pub struct Lines {
     pub epoch: Option<Epoch>,
     /// What the ring no longer holds, before the lines.
     pub gap: Option<LogGap>,
+    /// The number of the first line or gap held of the life when it was read.
+    pub(crate) first: u64,
     /// The lines that match, each with its number and its JSON array (encoded once, shared by all viewers).
     pub lines: Vec<NumberedLine>,
     /// The number up to which the ring was read: go on from there, in the life `epoch`.
@@ -209,7 +212,7 @@ impl Hub {
         self.shared.lines.subscribe()
     }
 
-    /// Lines after `since` in its life (the newest `most` if none, or if nothing of that life is held), at most `most`. Who
+    /// Lines after `since` in its life (the newest `most` if none), at most `most`; none if nothing of that life is held. Who
     /// follows reads through a [`Reader`](crate::live::reader::Reader), which knows how to get to the next life.
     pub fn lines(&self, since: Option<Cursor>, filter: &LineFilter, most: usize) -> Lines {
         let log = self.shared.log.read().unwrap_or_else(PoisonError::into_inner);
@@ -218,6 +221,7 @@ impl Hub {
             node: read.life.as_ref().map(|life| life.node.clone()),
             epoch: read.life.map(|life| life.epoch),
             gap: read.gap,
+            first: read.first,
             lines: read.lines,
             next: read.next,
             hidden: read.hidden,
@@ -235,12 +239,7 @@ impl Hub {
         self.shared.log.read().unwrap_or_else(PoisonError::into_inner).current().cloned()
     }
 
-    /// The number of the first line held of a life; of the next one, if none is.
-    pub(crate) fn first(&self, epoch: Epoch) -> u64 {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).first(epoch)
-    }
-
-    /// The levels of lines that made room here, as far as it is known of each which one it had.
+    /// The levels of lines that made room or never came here, as far as it is known of each which one it had.
     pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
         self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lost_levels(epoch, from, to)
     }

@@ -83,6 +83,15 @@ pub(crate) async fn newest(
     Ok(older(rows, first, filter, most))
 }
 
+/// What is left of a gap when these kept pieces stand before it: only lines below info were not kept.
+pub(crate) fn left_of(gap: LogGap, epoch: Epoch, older: &[Piece], filter: &LineFilter) -> Option<LogGap> {
+    match older.last().map(Piece::end).filter(|end| end.epoch == epoch && end.seq >= gap.from) {
+        None => Some(gap),
+        Some(end) if filter.wants_details() && end.seq < gap.to => Some(gap.part(end.seq + 1, gap.to)),
+        Some(_) => None,
+    }
+}
+
 /// Puts kept rows together: what is missing between them is a gap, if it could have been wanted.
 fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, levels: Levels<'_>) -> Found {
     let mut found = Found { pieces: Vec::new(), at, more: rows.full, life: None, hidden: Counts::default() };
@@ -169,15 +178,17 @@ impl Found {
 
 /// The newest rows that match and that the hub does not hold.
 fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: usize) -> Vec<Piece> {
-    let held = |epoch: Epoch, seq: u64| first.is_some_and(|first| first.epoch == epoch && seq >= first.seq);
+    // up to here the hub does not hold this life
+    let last = |epoch: Epoch| first.filter(|first| first.epoch == epoch).map_or(u64::MAX, |first| first.seq - 1);
     let mut pieces: Vec<Piece> = rows
         .into_iter()
         .filter_map(|row| match row {
-            KeptRow::Line(line) if !held(line.epoch, line.seq) && filter.matches(&line.entry) => {
-                Some(Piece::Line(line))
+            KeptRow::Line(line) => {
+                (line.seq <= last(line.epoch) && filter.matches(&line.entry)).then_some(Piece::Line(line))
             }
-            KeptRow::Line(_) => None,
-            KeptRow::Gap(_, epoch, gap) => (!held(epoch, gap.from)).then_some(Piece::Gap(epoch, gap)),
+            KeptRow::Gap(_, epoch, gap) => {
+                (gap.from <= last(epoch)).then(|| Piece::Gap(epoch, gap.part(gap.from, last(epoch))))
+            }
         })
         .collect();
     pieces.drain(..pieces.len().saturating_sub(most));
@@ -335,6 +346,29 @@ mod tests {
         let gap = KeptRow::Gap(NodeId::new("n"), LIFE, LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] });
         let found = woven(vec![gap], at(4), Upto::Line(7), false, &LineFilter::default());
         assert_eq!(found.pieces, [Piece::Gap(LIFE, LogGap { from: 5, to: 7, by_level: [0, 0, 3, 0, 0] })]);
+    }
+
+    #[test]
+    fn a_kept_gap_ends_where_the_ring_begins() {
+        let gap = LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] };
+        let rows = |epoch| vec![KeptRow::Gap(NodeId::new("n"), epoch, gap)];
+        let pieces = older(rows(LIFE), Some(at(6)), &LineFilter::default(), 10);
+        assert_eq!(pieces, [Piece::Gap(LIFE, LogGap { from: 2, to: 5, by_level: [0, 0, 4, 0, 0] })]);
+        assert_eq!(told(&older(rows(LIFE), Some(at(2)), &LineFilter::default(), 10)), "");
+        assert_eq!(told(&older(rows(Epoch::from_u64(3)), Some(at(6)), &LineFilter::default(), 10)), "2-9");
+    }
+
+    #[test]
+    fn of_a_gap_before_which_kept_rows_stand_only_details_are_left() {
+        let gap = LogGap { from: 3, to: 9, by_level: [0; 5] };
+        let pieces = |seqs: &[u64]| older(info(seqs.iter().copied()), Some(at(10)), &LineFilter::default(), 10);
+        let left = |seqs: &[u64], filter: &LineFilter| left_of(gap, LIFE, &pieces(seqs), filter);
+        let (all, from_info) =
+            (LineFilter::default(), LineFilter { level: Some(Level::Info), ..LineFilter::default() });
+        assert_eq!(left(&[1, 5], &all), Some(LogGap { from: 6, ..gap }));
+        assert_eq!((left(&[5, 9], &all), left(&[5], &from_info)), (None, None));
+        assert_eq!((left(&[2], &from_info), left(&[], &from_info)), (Some(gap), Some(gap)), "nothing of it was kept");
+        assert_eq!(left_of(gap, Epoch::from_u64(3), &pieces(&[5]), &all), Some(gap), "kept rows of another life");
     }
 
     #[test]

@@ -7,21 +7,13 @@ use bytes::Bytes;
 
 use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
+use crate::live::held::{Item, Life, NumberedLine, add, join};
 use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
 use crate::protocol::LogBatch;
 
-/// A line with its number and its JSON array: `[seq, time in ms, level 0–4, source, execution, stream, text]`.
-pub type NumberedLine = (u64, Arc<LogEntry>, Bytes);
-
 /// Lines of so many lives of service nodes are held, the oldest make room.
 const LIVES: usize = 8;
-
-/// The levels of so many lines that made room are remembered, a byte each; older losses are counted without their level.
-const REMEMBERED: usize = 1 << 16;
-
-/// Marks a remembered level that belongs to one of several lines, which of them is not known.
-const IN_SUM: u8 = 0x80;
 
 /// One call looks at so many lines at most, whether they match or not, so that nobody else waits long for the ring.
 const LOOKED_AT: usize = 8192;
@@ -32,6 +24,8 @@ pub(crate) struct Read {
     pub(crate) life: Option<LifeFacts>,
     pub(crate) gap: Option<LogGap>,
     pub(crate) lines: Vec<NumberedLine>,
+    /// The number of the first line or gap held of the life: what is older made room.
+    pub(crate) first: u64,
     pub(crate) next: u64,
     pub(crate) hidden: Counts,
     pub(crate) more: bool,
@@ -40,54 +34,15 @@ pub(crate) struct Read {
 /// How a place lies to what is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// What follows it is held, or known to be lost.
+    /// What follows it is held, or comes next.
     Held,
-    /// Its life is held, but only from this number on.
+    /// Its life is held, but only from this number on: what lies between made room, or never came here.
     Older(u64),
     /// Everything held of its life was read, and the next one has begun. What the service node wrote last in it while nobody
     /// watched never came here: only kept rows tell.
     Over,
     /// Nothing of its life is held.
     Unknown,
-}
-
-#[derive(Debug)]
-enum Item {
-    Line(NumberedLine),
-    Gap(LogGap),
-}
-
-impl Item {
-    fn first(&self) -> u64 {
-        match self {
-            Self::Line((seq, ..)) => *seq,
-            Self::Gap(gap) => gap.from,
-        }
-    }
-
-    fn last(&self) -> u64 {
-        match self {
-            Self::Line((seq, ..)) => *seq,
-            Self::Gap(gap) => gap.to,
-        }
-    }
-
-    fn weight(&self) -> usize {
-        match self {
-            Self::Line((_, entry, json)) => entry.weight() + json.len() + size_of::<Self>(),
-            Self::Gap(_) => size_of::<Self>(),
-        }
-    }
-}
-
-/// One life: items without holes, from the first held to `last`.
-#[derive(Debug)]
-struct Life {
-    facts: LifeFacts,
-    items: VecDeque<Item>,
-    last: u64,
-    /// Levels of lines that made room, the last of them that of the line before the first held.
-    lost: VecDeque<u8>,
 }
 
 /// The ring. Bounded in lines and bytes over all lives together; the newest line always stays.
@@ -127,7 +82,7 @@ impl Log {
         if self.lives.len() == LIVES {
             self.lives.pop_front();
         }
-        self.lives.push_back(Life { facts: facts.clone(), items: VecDeque::new(), last: 0, lost: VecDeque::new() });
+        self.lives.push_back(Life::new(facts.clone()));
         (self.lines, self.bytes) = (0, 0);
         for item in self.lives.iter().flat_map(|life| &life.items) {
             self.lines += usize::from(matches!(item, Item::Line(_)));
@@ -174,32 +129,21 @@ impl Log {
     }
 
     pub(crate) fn reach(&self, at: Cursor) -> Reach {
-        match self.lives.iter().find(|life| life.facts.epoch == at.epoch) {
-            None => Reach::Unknown,
-            Some(life) if at.seq < life.first() - 1 => Reach::Older(life.first()),
-            Some(life) if at.seq >= life.last && !self.is_newest(life) => Reach::Over,
-            Some(_) => Reach::Held,
-        }
-    }
-
-    /// The number of the first line held of a life; of the next one, if none is.
-    pub(crate) fn first(&self, epoch: Epoch) -> u64 {
-        self.lives.iter().find(|life| life.facts.epoch == epoch).map_or(1, Life::first)
-    }
-
-    /// The levels of lines that made room, as far as it is known of each which one it had.
-    pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
-        let mut counts = Counts::default();
-        let Some(life) = self.lives.iter().find(|life| life.facts.epoch == epoch) else {
-            return counts;
+        let Some(life) = self.lives.iter().find(|life| life.facts.epoch == at.epoch) else {
+            return Reach::Unknown;
         };
-        let known = life.lost.iter().rev().zip((1..life.first()).rev());
-        for (level, _) in known.skip_while(|(_, seq)| *seq > to).take_while(|(_, seq)| *seq >= from) {
-            if let Some(count) = counts.get_mut(usize::from(*level)) {
-                *count += 1;
-            }
+        let next = at.seq.saturating_add(1);
+        match life.held_from(next, self.upto(life)) {
+            held if held > next => Reach::Older(held),
+            _ if at.seq >= life.last && !self.is_newest(life) => Reach::Over,
+            _ => Reach::Held,
         }
-        counts
+    }
+
+    /// The levels of lines that made room or never came here, as far as it is known of each which one it had.
+    pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
+        let life = self.lives.iter().find(|life| life.facts.epoch == epoch);
+        life.map_or_else(Counts::default, |life| life.lost_levels(from, to))
     }
 
     /// Every life that is held, oldest first.
@@ -212,13 +156,15 @@ impl Log {
         self.lives.back().map(|life| &life.facts)
     }
 
-    /// What follows `since` in its life, at most `most` lines that match. Without a place, or from a life nobody knows: the
-    /// newest `most` lines that match.
+    /// What follows `since` in its life, at most `most` lines that match; without a place the newest `most` lines that match.
+    /// Nothing, but that there is more, if the life is not held (any more): how to leave it [`Log::reach`] says.
     pub(crate) fn read(&self, since: Option<Cursor>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let life = since.and_then(|at| self.lives.iter().find(|life| life.facts.epoch == at.epoch));
-        match (since, life) {
-            (Some(at), Some(life)) => self.read_life(life, at.seq, most, matches),
-            _ => self.newest(most, matches),
+        let Some(at) = since else {
+            return self.newest(most, matches);
+        };
+        match self.lives.iter().find(|life| life.facts.epoch == at.epoch) {
+            Some(life) => self.read_life(life, at.seq, most, matches),
+            None => Read { next: at.seq, more: true, ..Read::default() },
         }
     }
 
@@ -227,7 +173,7 @@ impl Log {
     }
 
     fn read_life(&self, life: &Life, seen: u64, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let mut read = Read { life: Some(life.facts.clone()), next: seen, ..Read::default() };
+        let mut read = Read { next: seen, ..Read::of(life) };
         let upto = self.upto(life);
         if seen < life.first() - 1 && life.first() - 1 <= upto {
             read.gap = Some(life.lost_since(seen));
@@ -274,7 +220,7 @@ impl Log {
         let Some(life) = self.lives.back() else {
             return Read::default();
         };
-        let mut read = Read { life: Some(life.facts.clone()), next: self.published, ..Read::default() };
+        let mut read = Read { next: self.published, ..Read::of(life) };
         let mut hidden = Counts::default();
         let end = life.items.partition_point(|item| item.first() <= self.published);
         for item in life.items.range(..end).rev() {
@@ -282,9 +228,7 @@ impl Log {
                 Item::Line(_) if read.lines.len() >= most => break,
                 Item::Line(numbered) if matches(&numbered.1) => {
                     read.lines.push(numbered.clone());
-                    for (sum, count) in read.hidden.iter_mut().zip(std::mem::take(&mut hidden)) {
-                        *sum += count;
-                    }
+                    add(&mut read.hidden, std::mem::take(&mut hidden));
                 }
                 Item::Line(numbered) => hidden[usize::from(numbered.1.level.index())] += 1,
                 Item::Gap(gap) => {
@@ -296,9 +240,7 @@ impl Log {
             }
         }
         if read.lines.len() < most {
-            for (sum, count) in read.hidden.iter_mut().zip(hidden) {
-                *sum += count;
-            }
+            add(&mut read.hidden, hidden);
         }
         read.lines.reverse();
         read
@@ -325,58 +267,11 @@ impl Log {
     }
 }
 
-impl Life {
-    /// The number of the first item held; that of the next line, if none is.
-    fn first(&self) -> u64 {
-        self.items.front().map_or(self.last + 1, Item::first)
+impl Read {
+    /// Nothing yet of this life.
+    fn of(life: &Life) -> Self {
+        Self { life: Some(life.facts.clone()), first: life.first(), ..Self::default() }
     }
-
-    /// Notes that these numbers can't be had, as far as they are new.
-    fn lose(&mut self, gap: LogGap) {
-        if gap.to > self.last && gap.from <= gap.to {
-            let gap = LogGap { from: self.last + 1, ..gap.part(self.last + 1, gap.to) };
-            self.last = gap.to;
-            self.items.push_back(Item::Gap(gap));
-        }
-    }
-
-    fn forget(&mut self, item: &Item) {
-        match item {
-            Item::Line((_, entry, _)) => self.lost.push_back(entry.level.index()),
-            // which of its lines had which level is not known: what came before can't be told by level any more
-            Item::Gap(gap) => {
-                self.lost.clear();
-                let known: u64 = gap.by_level.iter().sum();
-                if known == gap.to - gap.from + 1 && known <= REMEMBERED as u64 {
-                    for (level, count) in (0..).zip(gap.by_level) {
-                        self.lost.extend((0..count).map(|_| level | IN_SUM));
-                    }
-                }
-            }
-        }
-        let over = self.lost.len().saturating_sub(REMEMBERED);
-        self.lost.drain(..over);
-    }
-
-    fn lost_since(&self, seen: u64) -> LogGap {
-        let (from, to) = (seen + 1, self.first() - 1);
-        let mut by_level = Counts::default();
-        for level in self.lost.iter().rev().take(usize::try_from(to - seen).unwrap_or(usize::MAX)) {
-            by_level[usize::from(*level & !IN_SUM)] += 1;
-        }
-        LogGap { from, to, by_level }
-    }
-}
-
-fn join(before: Option<LogGap>, gap: LogGap) -> LogGap {
-    let Some(before) = before else {
-        return gap;
-    };
-    let mut by_level = before.by_level;
-    for (sum, count) in by_level.iter_mut().zip(gap.by_level) {
-        *sum += count;
-    }
-    LogGap { from: before.from, to: gap.to, by_level }
 }
 
 /// A line as browsers and scripts get it: `[seq, time in ms, level 0–4, source, execution, stream, text]`.
@@ -501,7 +396,12 @@ pub(crate) mod tests {
         assert_eq!((seqs(&read), read.next), (vec![15, 20], 20));
         assert_eq!(read.hidden, [0, 0, 4, 0, 0], "16 to 19");
         let read = log.read(Some(at(9, 4)), 3, all);
-        assert_eq!((seqs(&read), read.gap), (vec![18, 19, 20], None), "an unknown life reads as no place");
+        assert_eq!(
+            (seqs(&read), read.next, read.more),
+            (vec![], 4, true),
+            "nobody jumps out of a life that is not held"
+        );
+        assert!(read.life.is_none());
         let read = log.read(None, 9, errors);
         assert_eq!((seqs(&read), read.hidden), (vec![5, 10, 15, 20], [0, 0, 16, 0, 0]));
     }
@@ -538,11 +438,35 @@ pub(crate) mod tests {
         let mut log = log(3);
         log.append(batch(1, Some(LogGap { from: 1, to: 4, by_level: [0, 0, 3, 0, 1] }), 5..=13));
         let epoch = Epoch::from_u64(1);
-        assert_eq!(log.first(epoch), 11);
+        assert_eq!(log.read(None, 1, all).first, 11);
         assert_eq!(log.lost_levels(epoch, 5, 10), [0, 0, 4, 0, 2]);
         assert_eq!(log.lost_levels(epoch, 6, 9), [0, 0, 4, 0, 0]);
         assert_eq!(log.lost_levels(epoch, 2, 5), [0, 0, 0, 0, 1], "which of the first four was the error nobody knows");
         assert_eq!(log.lost_levels(Epoch::from_u64(2), 1, 9), [0; 5]);
+    }
+
+    #[test]
+    fn what_lies_in_a_gap_of_the_service_node_is_older_than_what_is_held() {
+        let mut log = log(3);
+        log.append(batch(1, Some(LogGap { from: 1, to: 40, by_level: [0, 0, 40, 0, 0] }), 41..=43));
+        assert_eq!(log.reach(at(1, 0)), Reach::Held, "not before readers get it");
+        log.publish();
+        assert_eq!([0, 7, 39, 40, 43].map(|seq| log.reach(at(1, seq))), {
+            let older = Reach::Older(41);
+            [older, older, older, Reach::Held, Reach::Held]
+        });
+        assert_eq!(log.lost_levels(Epoch::from_u64(1), 31, 42), [0, 0, 10, 0, 0]);
+        // then 41 to 43 make room, and a gap stands first in the ring
+        log.append(batch(1, Some(LogGap { from: 44, to: 50, by_level: [0, 0, 7, 0, 0] }), 51..=53));
+        log.publish();
+        assert_eq!(log.reach(at(1, 42)), Reach::Older(51), "what made room and what never came are one");
+        assert_eq!(log.reach(at(1, 50)), Reach::Held);
+        // lines up to the gap are read first
+        log.append(batch(1, Some(LogGap { from: 54, to: 60, by_level: [0; 5] }), 61..=61));
+        log.publish();
+        assert_eq!([52, 53, 60].map(|seq| log.reach(at(1, seq))), [Reach::Held, Reach::Older(61), Reach::Held]);
+        log.begin(&life(2));
+        assert_eq!((log.reach(at(1, 61)), log.reach(at(1, u64::MAX))), (Reach::Over, Reach::Over));
     }
 
     #[test]

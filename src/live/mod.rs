@@ -3,6 +3,7 @@
 pub mod applied;
 pub mod feed;
 pub mod filter;
+pub mod held;
 pub mod hub;
 pub mod kept;
 pub mod life;

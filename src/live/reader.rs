@@ -101,15 +101,16 @@ impl Reader {
 
     /// The newest lines; older ones from kept rows if the hub has few.
     async fn begin(&mut self, from: Source<'_>, most: usize) -> Result<Step, Error> {
-        let lines = from.hub.lines(None, &self.filter, most);
-        let first = lines.epoch.map(|epoch| {
-            let seq = lines.gap.map_or_else(|| from.hub.first(epoch), |gap| gap.from);
-            Cursor { epoch, seq }
-        });
+        let mut lines = from.hub.lines(None, &self.filter, most);
+        // what is missing before the lines may have been kept
+        let first = lines.epoch.map(|epoch| Cursor { epoch, seq: lines.gap.map_or(lines.first, |gap| gap.to + 1) });
         let mut older = Vec::new();
         if let Some(store) = from.store.filter(|_| lines.lines.len() < most && self.may_fill() && self.may_ask()) {
             let missing = most - lines.lines.len();
             older = kept::newest(store, first, &self.filter, missing).await.inspect_err(|_| self.put_off())?;
+            if let (Some(first), Some(gap)) = (first, lines.gap) {
+                lines.gap = kept::left_of(gap, first.epoch, &older, &self.filter);
+            }
         }
         let end = lines.epoch.map(|epoch| Cursor { epoch, seq: lines.next });
         self.at = end.or_else(|| older.last().map(Piece::end));

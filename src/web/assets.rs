@@ -30,6 +30,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "actions.js": JAVASCRIPT,
     "link.js": JAVASCRIPT,
     "log.js": JAVASCRIPT,
+    "log-asked.js": JAVASCRIPT,
     "log-buffer.js": JAVASCRIPT,
     "log-text.js": JAVASCRIPT,
     "rows.js": JAVASCRIPT,

@@ -14,6 +14,7 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::base::chain::chain;
 use crate::base::id::{Cursor, Epoch};
 use crate::base::visible::visible;
 use crate::live::filter::{LineFilter, Missed};
@@ -22,6 +23,7 @@ use crate::live::kept::Piece;
 use crate::live::life::Restart;
 use crate::live::reader::{Reader, Source, Step};
 use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
+use crate::store::error::Error;
 use crate::web::WebState;
 use crate::web::query::Asked;
 use crate::web::texts::EN;
@@ -98,6 +100,8 @@ enum End {
     Unknown,
     Stalled,
     Draining,
+    /// What comes next was kept, and can't be read.
+    Unread,
     /// Nobody reads any more.
     Gone,
 }
@@ -109,6 +113,7 @@ impl End {
             Self::Unknown => EN.text_unchecked,
             Self::Stalled => EN.text_stalled,
             Self::Draining | Self::Gone => EN.text_draining,
+            Self::Unread => EN.text_unread,
         }
     }
 }
@@ -127,7 +132,16 @@ impl Pump {
         let mut lines = state.hub.lines_seen();
         loop {
             lines.borrow_and_update();
-            let more = text.read(state).await;
+            let more = match text.read(state).await {
+                Ok(more) => more,
+                // it reads on when the next line comes
+                Err(_) if self.follow => false,
+                Err(_) if text.failed == 1 => true,
+                Err(error) => {
+                    tracing::warn!("a text of the log ends before its end: {}", chain(&error));
+                    return Err(End::Unread);
+                }
+            };
             while let Some(chunk) = text.chunk() {
                 self.send(chunk, state).await?;
             }
@@ -193,27 +207,37 @@ struct Text {
     parts: VecDeque<Part>,
     /// Lines that can't be had, while nothing else was written after them.
     gap: Option<(Epoch, u64, u64, Missed)>,
+    /// So often in a row the kept lines could not be read.
+    failed: u32,
 }
 
 impl Text {
     fn new(filter: LineFilter, since: Option<Cursor>, most: usize) -> Self {
-        Self { reader: Reader::new(filter, since), most, parts: VecDeque::new(), gap: None }
+        Self { reader: Reader::new(filter, since), most, parts: VecDeque::new(), gap: None, failed: 0 }
     }
 
     /// Makes what comes next ready; whether there is more at once.
-    async fn read(&mut self, state: &WebState) -> bool {
+    ///
+    /// # Errors
+    /// If kept lines can't be read now. A later call reads them, or says that it goes on without.
+    async fn read(&mut self, state: &WebState) -> Result<bool, Error> {
         let from = Source { hub: &state.hub, store: Some(&state.store) };
-        let more = match self.reader.step(from, self.most).await {
-            Ok(Step::Newest(older, lines)) => {
+        let step = self.reader.step(from, self.most).await.inspect_err(|_| self.failed += 1)?;
+        let failed = std::mem::take(&mut self.failed) > 0;
+        if failed && matches!(step, Step::Newest(..) | Step::Held(_)) {
+            self.write(Part::Text(format!("--- {} ---\n", EN.text_without_kept)));
+        }
+        let more = match step {
+            Step::Newest(older, lines) => {
                 self.kept(older);
                 self.held(&lines);
                 lines.more
             }
-            Ok(Step::Kept(kept)) => {
+            Step::Kept(kept) => {
                 self.kept(kept.pieces);
                 true
             }
-            Ok(Step::Held(at)) => {
+            Step::Held(at) => {
                 let lines = state.hub.lines(Some(at), self.reader.filter(), LINES);
                 if let Some(epoch) = lines.epoch {
                     self.reader.reached(Cursor { epoch, seq: lines.next });
@@ -221,13 +245,12 @@ impl Text {
                 self.held(&lines);
                 lines.more
             }
-            // kept lines that can't be read now: a later call reads them, or goes on without
-            Ok(Step::Nothing) | Err(_) => false,
+            Step::Nothing => false,
         };
         if !more {
             self.write_gap();
         }
-        more
+        Ok(more)
     }
 
     fn held(&mut self, lines: &Lines) {

@@ -67,6 +67,25 @@ test('a search that is none is said beside its field, and what was followed goes
   await page.context().close();
 });
 
+test('after a good filter and a bad one in quick succession the good one is in force', async () => {
+  const page = await stage.page();
+  await alive(page);
+  await robot.finished('chatty');
+  await eventually('lines', async () => (await rows(page).count()) > 0);
+  await page.evaluate(() => {
+    const [level, q] = ['log-level', 'log-q'].map((id) => document.getElementById(id));
+    level.value = 'error';
+    level.dispatchEvent(new Event('change', { bubbles: true }));
+    q.value = 'a(b';
+    q.form.requestSubmit();
+  });
+  await page.locator('#log-fault').waitFor();
+  await robot.finished('failing');
+  await eventually('errors alone', async () => (await rows(page).count()) > 0 && (await rows(page, 'li.line:not(.level-error)').count()) === 0);
+  assert.match(await page.locator('#log-fault').textContent(), /unclosed/);
+  await page.context().close();
+});
+
 test('a flood is lines and few gaps; a level that nothing lost could pass shows none', async () => {
   const page = await stage.page();
   await alive(page);

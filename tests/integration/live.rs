@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use switchboard::control::Actor;
+use switchboard::live::filter::LineFilter;
 use switchboard::model::execution::Cause;
 use switchboard::model::log_entry::Level;
 use switchboard::model::user::ServiceRole;
@@ -271,6 +272,72 @@ async fn an_old_place_is_filled_from_kept_lines_first() {
     assert_eq!(tab.account.lost, 0, "{:?}", tab.account);
     let ours = tab.account.texts.iter().filter(|text| text.starts_with("line ")).count();
     assert_eq!(ours, 300);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_made_room_at_the_service_node_before_anybody_watched_comes_from_kept_lines() {
+    let stage = Stage::begin().await;
+    let log = stage.log();
+    for n in 0..300 {
+        stage.write(&format!("line {n}"));
+    }
+    let (epoch, last) = (log.epoch().to_string(), log.last());
+    eventually("lines are kept", async || {
+        let (rows, _) = stage.web.store.kept_total().await.unwrap();
+        (rows >= 300).then_some(())
+    })
+    .await;
+    log.resize(20, 64 << 20);
+    let _watching = stage.web.hub.watch();
+    let held = || stage.web.hub.lines(None, &LineFilter::default(), 1000);
+    eventually("the rest of the ring has come", async || (held().next == last).then_some(())).await;
+    assert_eq!((held().lines.len(), held().gap.unwrap().to), (20, last - 20), "the first batch tells of a gap");
+
+    let mut newest = Tab::open(&stage).await;
+    newest.follow_log(None).await;
+    newest.read_to(&epoch, last).await;
+    assert_eq!((newest.account.lost, newest.account.texts.len()), (0, 200), "{:?}", newest.account);
+
+    let mut all = Tab::open(&stage).await;
+    all.account.place = Some((epoch.clone(), 0));
+    all.follow_log(all.account.since()).await;
+    all.read_to(&epoch, last).await;
+    let ours = all.account.texts.iter().filter(|text| text.starts_with("line ")).count();
+    assert_eq!((all.account.lost, ours), (0, 300), "{:?}", all.account);
+
+    let text = http().get(stage.url("/logs.txt")).header("cookie", &stage.cookie).send().await.unwrap().text().await;
+    let text = text.unwrap();
+    assert!(!text.contains("can't be had"), "{text}");
+    assert_eq!(text.matches("| line ").count(), 300);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_without_the_kept_lines_says_so() {
+    let stage = Stage::begin().await;
+    let _watching = stage.web.hub.watch();
+    stage.write("held");
+    let held = || stage.web.hub.lines(None, &LineFilter::default(), 1000).lines;
+    eventually("the line has come", async || held().iter().any(|(_, entry, _)| *entry.text == *"held").then_some(()))
+        .await;
+    let get = async |query: &str| {
+        let request = http().get(stage.url(&format!("/logs.txt{query}"))).header("cookie", &stage.cookie);
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    assert!(!get("").await.contains("---"), "all is well");
+
+    let mut stranger = stage.stranger().await;
+    sqlx::query("alter table log_rows rename to mislaid").execute(&mut stranger).await.unwrap();
+    let text = get("").await;
+    assert!(text.starts_with("--- lines that were kept can't be read now"), "{text}");
+    assert!(text.contains("| held"), "what is held is better than nothing: {text}");
+    // of this life only kept lines could tell
+    let text = get("?since=00000000000000aa:5").await;
+    assert!(text.ends_with("--- ended: the lines that were kept can't be read now; ask again ---\n"), "{text}");
+
+    sqlx::query("alter table mislaid rename to log_rows").execute(&mut stranger).await.unwrap();
+    assert!(!get("").await.contains("can't be read"));
     stage.end().await;
 }
 

@@ -31,7 +31,8 @@ function browser(answers = []) {
       const answer = answers.shift();
       if (!answer) return new Promise(() => {});
       if (answer === 'down') throw new Error('down');
-      return { ok: answer.status === 200, status: answer.status, json: async () => answer.messages, text: async () => '' };
+      const headers = new Headers({ 'content-type': 'text/plain; charset=utf-8', ...answer.headers });
+      return { ok: answer.status === 200, status: answer.status, headers, json: async () => answer.messages, text: async () => answer.text ?? '' };
     },
   };
   return env;
@@ -136,6 +137,54 @@ test('a poll that is refused for want of a session ends too', async () => {
   env.runTimers();
   await settle();
   assert.deepEqual([states.at(-1).name, states.at(-1).code], ['ended', 'signed-out']);
+});
+
+/** A link whose sockets don't pass, so that it polls. */
+async function polling(...answers) {
+  const env = browser(answers);
+  const all = linkOn(env);
+  env.sockets[0].fail();
+  env.runTimers();
+  env.sockets[1].fail();
+  env.runTimers();
+  await settle();
+  return { ...all, env };
+}
+
+test('whoever may not look is told so, and nothing is tried again', async () => {
+  const role = { status: 403, messages: { ok: false, text: 'no role' }, headers: { 'content-type': 'application/json' } };
+  assert.equal((await polling(role)).states.at(-1).text, 'no role');
+  const { env, states } = await polling({ status: 403, text: 'this user may not look\n' });
+  assert.deepEqual([states.at(-1).name, states.at(-1).code, states.at(-1).text], ['ended', 'refused', 'this user may not look']);
+  env.runTimers();
+  assert.equal(env.sockets.length, 2);
+});
+
+for (const [status, text] of [[429, 'too many open tabs of this user; close some'], [503, 'too many people watch this node now; try again']]) {
+  test(`a ${status} is shown with its reason, and tried again when it says`, async () => {
+    const { env, states } = await polling({ status, text, headers: { 'retry-after': '10' } });
+    const { name, at, text: shown } = states.at(-1);
+    assert.deepEqual([name, shown], ['waiting', text]);
+    const left = at - Date.now();
+    assert.ok(left > 9000 && left < 13_000, `${left} ms`);
+    env.runTimers();
+    assert.deepEqual([env.sockets.length, states.at(-1).name, states.at(-1).text], [3, 'connecting', text]);
+    env.sockets[2].accept();
+    env.sockets[2].fail();
+    assert.deepEqual([states.at(-1).name, states.at(-1).text], ['waiting', ''], 'that is over');
+  });
+}
+
+test('the page of a proxy is no reason', async () => {
+  const { states } = await polling({ status: 503, text: '<html>Bad', headers: { 'content-type': 'text/html' } });
+  assert.deepEqual([states.at(-1).name, states.at(-1).text], ['waiting', '']);
+});
+
+test('a poll that is refused for a wrong value says of which field it speaks', async () => {
+  const { messages } = await polling({ status: 400, text: 'source: at most 50 sources\n' });
+  assert.deepEqual(messages.at(-1), { t: 'bad', id: undefined, field: 'source', text: 'at most 50 sources' });
+  const other = await polling({ status: 400, text: 'the address can\'t be read: x' });
+  assert.deepEqual(other.messages.at(-1), { t: 'bad', id: undefined, field: null, text: 'the address can\'t be read: x' });
 });
 
 test('silence is told, and broken off', () => {

@@ -161,3 +161,15 @@ test('what waits while paused is joined, too', () => {
   for (const one of waiting.drain()) rows.push(one);
   assert.deepEqual([rows.size, rows.get(0).to, rows.get(0).by_level[2]], [1, 9, 9]);
 });
+
+test('a place is acknowledged once, and once more by whoever begins anew', () => {
+  const intake = new Intake();
+  assert.equal(intake.acknowledge(), null, 'nothing is known');
+  const lines = () => intake.take({ t: 'log', epoch: 'e', next: 100, rows: [[100, 0, 2, 's', null, null, 'x']] });
+  lines();
+  assert.deepEqual([intake.acknowledge(), intake.acknowledge()], [{ epoch: 'e', seq: 100 }, null]);
+  // another filter: the server counts anew what is under way, and these lines end at the same place
+  intake.restart();
+  lines();
+  assert.deepEqual(intake.acknowledge(), { epoch: 'e', seq: 100 });
+});

@@ -88,10 +88,7 @@ async fn go_on(door: &Door, shown: &Shown) -> anyhow::Result<()> {
                     lost(gap.from, gap.to, &missed);
                 }
             }
-            Some("restart") => match message["to"].as_str() {
-                Some(version) => complain(&format!("the service was restarted ({})", visible(version))),
-                None => complain("the service was restarted"),
-            },
+            Some("restart") => complain(&restarted(&message)),
             _ => {}
         }
     }
@@ -135,6 +132,18 @@ fn lost(from: u64, to: u64, missed: &Missed) {
     complain(&format!("{} {lines} can't be had any more ({from} to {to}): {}", missed.count(), counts.join(", ")));
 }
 
+/// That another life of the service began, with what is known of it.
+fn restarted(message: &Value) -> String {
+    let mut text = "the service was restarted".to_owned();
+    if let Some(at) = message["at"].as_i64() {
+        let _ = write!(text, " {}", Timestamp::from_micros(at.saturating_mul(1000)));
+    }
+    if let Some(version) = message["to"].as_str() {
+        let _ = write!(text, " ({})", visible(version));
+    }
+    text
+}
+
 /// For people: what a program wrote does not command the terminal that shows it.
 fn plain(line: &LogItem) -> String {
     format!("{} {:<5} {} {}", line.time, line.level, visible(&line.source), visible(&line.message))
@@ -145,6 +154,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_restart_everything_is_told_that_is_known() {
+        let text = |to: Option<&str>, at: Option<i64>| restarted(&json!({ "t": "restart", "to": to, "at": at }));
+        assert_eq!(text(None, None), "the service was restarted");
+        assert_eq!(text(Some("0.1.1\u{7}"), None), "the service was restarted (0.1.1␇)");
+        assert_eq!(text(None, Some(1_795_223_419_123)), "the service was restarted 2026-11-21T01:10:19.123Z");
+        assert_eq!(text(Some("0.1.1"), Some(0)), "the service was restarted 1970-01-01T00:00:00.000Z (0.1.1)");
+    }
 
     #[test]
     fn a_line_can_not_command_the_terminal_but_is_in_json_as_it_was_written() {

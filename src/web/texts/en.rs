@@ -74,6 +74,8 @@ texts! {
     text_unchecked: "ended: the database does not answer, so nobody knows whether you may still look; try again",
     text_stalled: "ended: nothing was taken for 20 s; ask again when you can read on",
     text_draining: "ended: this node is being stopped; ask again",
+    text_unread: "ended: the lines that were kept can't be read now; ask again",
+    text_without_kept: "lines that were kept can't be read now and may be missing here; ask again for all",
     search_bad: "The search was left out: {why}.",
     no_script: "Without scripts this page stands still: load it again to see what happened since.",
 

@@ -1,6 +1,6 @@
 //! What several viewers get alike, made once: rendered rows, whole patches, batches of lines.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,6 +105,11 @@ impl Painted {
         }
         let messages: Arc<[Utf8Bytes]> = self.paint(hub, &changed).into();
         let mut shared = self.lock();
+        if changed.whole && only.is_none() {
+            // whoever is not among them is gone, also if nobody was told of it
+            let there: HashSet<&String> = changed.dispatchers.iter().map(|(_, row)| &row.name).collect();
+            shared.rows.retain(|name, _| there.contains(name));
+        }
         if shared.patches.len() == PATCHES {
             shared.patches.pop_front();
         }
@@ -256,11 +261,14 @@ pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
     let lines_end =
         pieces.iter().rev().find(|piece| matches!(piece, Piece::Line(_) | Piece::Hidden(..))).map(Piece::end);
     let mut rows: Vec<Bytes> = Vec::new();
+    // of the rows that wait
+    let mut node = None;
     let mut bytes = 0;
     for (at, piece) in pieces.iter().enumerate() {
         match piece {
             Piece::Line(line) => {
                 rows.push(encode(line.seq, &line.entry));
+                node = Some(&line.node);
                 bytes += rows.last().map_or(0, Bytes::len);
                 let goes_on = match pieces.get(at + 1) {
                     Some(Piece::Line(next)) => next.epoch == line.epoch,
@@ -268,13 +276,13 @@ pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
                     _ => false,
                 };
                 if !goes_on || bytes > LONGEST {
-                    messages.push(wire::log(Some(&line.node), line.epoch, line.seq, rows.iter(), &Counts::default()));
+                    messages.push(wire::log(node.take(), line.epoch, line.seq, rows.iter(), &Counts::default()));
                     rows.clear();
                     bytes = 0;
                 }
             }
             Piece::Hidden(upto, hidden) => {
-                messages.push(wire::log(None, upto.epoch, upto.seq, rows.iter(), hidden));
+                messages.push(wire::log(node.take(), upto.epoch, upto.seq, rows.iter(), hidden));
                 rows.clear();
                 bytes = 0;
             }
@@ -289,9 +297,13 @@ pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::ManualClock;
     use crate::base::clock::Timestamp;
     use crate::base::id::{Epoch, NodeId};
+    use crate::live::mirror::tests::{dispatcher, facts};
     use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine};
+    use crate::protocol::Report;
+    use crate::protocol::state::NodeState;
 
     #[test]
     fn kept_lines_stand_together_in_a_message() {
@@ -313,9 +325,29 @@ mod tests {
             .map(|value| format!("{}{}", value["t"].as_str().unwrap(), value["rows"].as_array().map_or(0, Vec::len)))
             .collect();
         assert_eq!(kinds, ["log2", "gap0", "log1"]);
+        assert_eq!((&messages[0]["node"], &messages[2]["node"]), (&"n".into(), &"n".into()));
+        assert_eq!((&messages[2]["next"], &messages[2]["hidden"][2]), (&9.into(), &3.into()));
+    }
+
+    #[test]
+    fn rows_that_are_gone_are_not_kept() {
+        let hub = Hub::new(ManualClock::new(Timestamp::from_micros(0)));
+        let painted = Painted::default();
+        let painted_rows = |names: &[&str], only: Option<&str>| {
+            let mut state = NodeState::new(Epoch::from_u64(1), facts());
+            state.dispatchers = names.iter().map(|name| ((*name).to_owned(), dispatcher(name))).collect();
+            hub.take(Report::Whole(Box::new(state)));
+            painted.patch(&hub, 0, only.map(Arc::from).as_ref());
+            let mut rows: Vec<String> = painted.lock().rows.keys().cloned().collect();
+            rows.sort();
+            rows
+        };
+        assert_eq!(painted_rows(&["a", "b"], None), ["a", "b"]);
         assert_eq!(
-            (&messages[0]["node"], &messages[2]["next"], &messages[2]["hidden"][2]),
-            (&"n".into(), &9.into(), &3.into())
+            painted_rows(&["b", "c"], Some("c")),
+            ["a", "b", "c"],
+            "a page about one says nothing of the others"
         );
+        assert_eq!(painted_rows(&["b", "c"], None), ["b", "c"]);
     }
 }

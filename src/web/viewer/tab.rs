@@ -157,7 +157,8 @@ impl Log {
                     self.reader.reached(at);
                 }
                 self.take(&batch.messages, batch.lines, batch.lines_end, out);
-                batch.more
+                // who shares a batch that was made before may be behind: more has come since
+                batch.more || !batch.messages.is_empty()
             }
             // kept lines that can't be read now: a later call reads them, or goes on without
             Ok(Step::Nothing) | Err(_) => false,
@@ -179,7 +180,38 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::{ManualClock, Timestamp};
     use crate::live::filter::LineFilter;
+    use crate::live::log::tests::entry;
+    use crate::live::mirror::tests::facts;
+    use crate::model::log_entry::Level;
+    use crate::protocol::state::NodeState;
+    use crate::protocol::{LogBatch, Report};
+
+    #[tokio::test]
+    async fn who_gets_a_batch_made_for_others_gets_what_came_after_it_too() {
+        let hub = Hub::new(ManualClock::new(Timestamp::from_micros(0)));
+        let epoch = Epoch::from_u64(1);
+        hub.take(Report::Whole(Box::new(NodeState::new(epoch, facts()))));
+        let write = |seq, text| {
+            hub.take(Report::Log(LogBatch { epoch, gap: None, first: seq, entries: vec![entry(Level::Info, text)] }));
+            hub.publish();
+        };
+        let painted = Painted::default();
+        let follow = async || {
+            let mut tab = Tab::default();
+            let at = Some(Cursor { epoch, seq: 0 });
+            tab.follow_log(Wanted { filter: LineFilter::default(), key: "".into() }, at);
+            let mut out = Vec::new();
+            while tab.collect(Sources { hub: &hub, painted: &painted, store: None }, &mut out).await {}
+            out.iter().map(Utf8Bytes::as_str).collect::<String>()
+        };
+        write(1, "early");
+        assert!(follow().await.contains("early"));
+        write(2, "late");
+        let told = follow().await;
+        assert!(told.contains("early") && told.contains("late"), "{told}");
+    }
 
     #[test]
     fn who_acknowledges_lines_only_is_not_waited_for_at_a_gap() {

@@ -34,7 +34,7 @@ const RING: usize = 50_000;
 
 pub(crate) struct Stage {
     /// Holds the database as long as the stage stands.
-    _root: tempfile::TempDir,
+    pub(crate) root: tempfile::TempDir,
     pub(crate) address: SocketAddr,
     /// The session of an administrator, as a browser sends it.
     pub(crate) cookie: String,
@@ -109,7 +109,7 @@ impl Stage {
         let router = web::router(Arc::clone(&web)).into_make_service_with_connect_info::<SocketAddr>();
         shutdown.spawn("http", async move { axum::serve(listener, router).await.unwrap() });
         let cookie = format!("switchboard_session={}", admitted.cookie.expose_secret());
-        Self { _root: root, address, cookie, web, shutdown, service: None, keys, endpoint, settings, clock }
+        Self { root, address, cookie, web, shutdown, service: None, keys, endpoint, settings, clock }
     }
 
     /// A new life of the service node.
@@ -175,6 +175,8 @@ impl Stage {
     pub(crate) async fn end(mut self) {
         self.stop_service().await;
         self.shutdown.stop_now();
+        // the database goes with the stage
+        drop(self.root);
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use switchboard::model::log_entry::Level;
 use switchboard::model::user::ServiceRole;
 use tokio::net::TcpStream;
@@ -115,6 +117,12 @@ impl Stage {
     /// One line.
     pub(crate) fn write(&self, text: &str) {
         self.log().push(entry(Level::Info, "test", text));
+    }
+
+    /// A connection of a stranger to the database.
+    pub(crate) async fn stranger(&self) -> SqliteConnection {
+        let file = self.root.path().join("data").join("switchboard.db");
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file)).await.unwrap()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
