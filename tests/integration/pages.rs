@@ -505,7 +505,7 @@ async fn nobody_pretends_to_know_how_long_an_abandoned_run_took() {
     assert!(page.contains("the service node ended while this ran"), "{page}");
     for path in ["/dispatchers/disk-space", "/executions"] {
         let page = site.get(path, Some(&admin)).await.body;
-        assert!(page.contains("class=\"right number\">unknown</td>") && !page.contains("3 h"), "{path}: {page}");
+        assert!(page.contains("class=\"right number took\">unknown</td>") && !page.contains("3 h"), "{path}: {page}");
     }
     let status = site.get("/status", Some(&admin)).await.body;
     assert!(status.contains("abandoned, duration unknown, ") && status.contains(">duration unknown<"), "{status}");

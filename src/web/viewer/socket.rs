@@ -229,7 +229,7 @@ impl Socket {
                 self.tab.follow_status(0, only);
                 None
             }
-            Err(text) => Some(wire::bad("dispatcher", &text)),
+            Err(text) => Some(wire::bad(asked.id, "dispatcher", &text)),
         }
     }
 
@@ -237,14 +237,14 @@ impl Socket {
         let since = asked.since.as_deref();
         let since = match since.filter(|since| !since.is_empty()).map(str::parse::<Cursor>).transpose() {
             Ok(since) => since,
-            Err(error) => return Some(wire::bad("since", &error.to_string())),
+            Err(error) => return Some(wire::bad(asked.id, "since", &error.to_string())),
         };
         match wish::check(&asked.wish) {
             Ok(wanted) => {
                 self.tab.follow_log(wanted, since);
                 asked.id.map(wire::following)
             }
-            Err(wrong) => Some(wire::bad(wrong.field, &wrong.text)),
+            Err(wrong) => Some(wire::bad(asked.id, wrong.field, &wrong.text)),
         }
     }
 

@@ -114,9 +114,13 @@ pub(crate) fn following(id: u64) -> Utf8Bytes {
     format!(r#"{{"t":"following","topic":"log","id":{id}}}"#).into()
 }
 
-/// A wish that can't be fulfilled; what was followed before goes on.
-pub(crate) fn bad(field: &str, text: &str) -> Utf8Bytes {
-    json(&serde_json::json!({ "t": "bad", "field": field, "text": text }))
+/// A wish that can't be fulfilled, with the number it was asked under; what was followed before goes on.
+pub(crate) fn bad(id: Option<u64>, field: &str, text: &str) -> Utf8Bytes {
+    let mut message = serde_json::json!({ "t": "bad", "field": field, "text": text });
+    if let Some(id) = id {
+        message["id"] = id.into();
+    }
+    json(&message)
 }
 
 /// Lines that can't be had.
