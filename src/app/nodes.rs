@@ -28,7 +28,7 @@ pub fn facts(id: NodeId, started_at: Timestamp) -> NodeFacts {
     }
 }
 
-/// Writes down that this node starts.
+/// Writes down that this node starts, if it is no service node: [`service::start`](crate::service::start) writes its own row.
 ///
 /// # Errors
 /// If the database fails.

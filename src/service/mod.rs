@@ -206,7 +206,7 @@ async fn register(store: &Store, node: &Node, planned: &[Planned], now: Now) -> 
     // before it registers: that is a sign of life of its own
     let seen = transaction.last_sign_of_life(&node.id).await?;
     transaction.register_node(node).await?;
-    let abandoned = transaction.abandon_executions(&node.id, seen, &words::abandoned(seen)).await?;
+    let abandoned = transaction.abandon_executions(&node.id, seen, words::ABANDONED).await?;
     transaction.declare_dispatchers(&rows).await?;
     transaction.commit().await?;
     Ok(abandoned)
