@@ -159,7 +159,7 @@ pub const SETTINGS: &[Setting] = &[
         name::MINIMUM_LOG_LEVEL,
         Kind::Choice(&["trace", "debug", "info", "warn", "error"]),
         "info",
-        "Lines below this level are not written at all.",
+        "Switchboard's own lines below this level are not written at all. What runs put out is always kept.",
     ),
     next_run(
         name::DIAGNOSTICS_KEPT,

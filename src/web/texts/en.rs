@@ -163,7 +163,7 @@ texts! {
     own_log_lead: "The newest are kept; how many says",
     own_log_empty: "No warnings or errors. All is quiet.", purge: "Delete all", purge_yes: "Yes, delete all entries",
     purge_warning: "This deletes every entry, also those not shown. The audit keeps that you did it.",
-    level_written: "Level that is written", level_change: "Change now",
+    level_written: "Level of Switchboard's own lines that is written", level_change: "Change now",
     part_database: "Database", part_service: "Service node", part_messenger: "Messenger", part_keys: "Messenger keys",
     part_work: "Dispatchers", part_well: "well", part_ill: "trouble", part_look: "look", part_unknown: "unknown",
     database_well: "{where}: {size}, schema {schema}; answered in {took}",
