@@ -249,7 +249,11 @@ impl App {
             self.settings.clone(),
             Arc::clone(&self.fixed),
             Arc::clone(&self.clock),
-        );
+        )
+        .knowing({
+            let hub = hub.clone();
+            move || hub.is_stopping()
+        });
         let api = api::router(Arc::new(Api {
             hub: hub.clone(),
             store: self.store.clone(),

@@ -25,6 +25,7 @@ pub fn facts(id: NodeId, started_at: Timestamp) -> NodeFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_at,
+        stopping: false,
     }
 }
 

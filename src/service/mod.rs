@@ -265,6 +265,8 @@ fn run(parts: &Arc<Parts>, work: Work) {
     shutdown.spawn("service node", async move {
         parts.shutdown.stopping().await;
         tracing::info!("the service node stops: no run begins any more");
+        let facts = parts.feed.look(|state| state.node.clone());
+        parts.feed.change(Change::Node(NodeFacts { stopping: true, ..facts }));
         for runner in runners {
             // one that fell has been told as such
             let _ = runner.await;

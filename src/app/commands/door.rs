@@ -169,7 +169,11 @@ impl Local {
         // a service node that is not there is no reason to wait longer: the rows tell
         let _ = tokio::time::timeout(LINK_PATIENCE, linked(&hub)).await;
         let control =
-            Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock));
+            Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock))
+                .knowing({
+                    let hub = hub.clone();
+                    move || hub.is_stopping()
+                });
         let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
         let router = api::router(Arc::new(Api {
             hub: hub.clone(),
@@ -240,8 +244,10 @@ pub async fn act(global: &Global, verb: Verb, named: &Named) -> anyhow::Result<u
 
 /// What came of an action, in words.
 fn told(name: &str, verb: Verb, answer: &Value) -> String {
-    let late = if answer["told"] == false {
-        "; the service can't be reached now and looks by itself within the poll interval"
+    let late = if answer["stopping"] == true {
+        "; it is stored: the service is stopping, and the run starts when the service is started again"
+    } else if answer["told"] == false {
+        "; the service can't be reached now: it looks by itself within the poll interval, or when it is started again"
     } else {
         ""
     };
