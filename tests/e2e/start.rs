@@ -179,6 +179,10 @@ async fn check_config_says_yes_and_does_nothing_else() {
     let said = stage.run(&["--config", file.to_str().unwrap(), "check-config"]).await.good();
     assert!(said.contains('1'), "it says how many jobs there are: {said}");
     assert!(!stage.data().exists(), "it makes no data directory");
+    let in_place = stage.run(&["check-config", file.to_str().unwrap()]).await.good();
+    assert_eq!(in_place, said, "a file named without --config is the same");
+    let missing = stage.run(&["check-config", "/nowhere/switchboard.toml"]).await;
+    assert_eq!(missing.code, Some(64), "{}", missing.stderr);
     let missing = stage.run(&["--config", "/nowhere/switchboard.toml", "check-config"]).await;
     assert_eq!(missing.code, Some(64));
     assert!(missing.stderr.contains("/nowhere/switchboard.toml"), "{}", missing.stderr);
