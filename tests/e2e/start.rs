@@ -189,6 +189,21 @@ async fn check_config_says_yes_and_does_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_misspelt_variable_of_a_setting_keeps_the_node_from_starting() {
+    let stage = Stage::new().await;
+    let start = stage
+        .node()
+        .variable("SWITCHBOARD_SETTING_SERVICE_POLINTERVAL", "5s")
+        .variable("SWITCHBOARD_SETTING_SERVICE_STOPPATIENCE", "long");
+    let done = refused(&stage, &start).await;
+    assert_eq!(done.code, Some(64), "{}", done.stderr);
+    let hint = "SWITCHBOARD_SETTING_SERVICE_POLINTERVAL: there is no such setting; \
+                perhaps SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL is meant";
+    assert!(done.stderr.contains(hint), "{}", done.stderr);
+    assert!(done.stderr.contains("STOPPATIENCE: "), "with the others: {}", done.stderr);
+}
+
+#[tokio::test]
 async fn a_job_name_that_can_not_be_one_is_refused() {
     let stage = Stage::new().await;
     let long = "x".repeat(1000);
