@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
-use crate::api::status::millis;
+use crate::api::status::{PATIENCE, millis};
 use crate::api::types::executions::{ExecutionItem, ExecutionsAnswer, RunAnswer, RunBody, ToldAnswer};
 use crate::base::id::ExecutionId;
+use crate::control::Asked;
 use crate::model::execution::{Cause, Execution};
 use crate::store::executions::ExecutionFilter;
 
@@ -20,8 +21,12 @@ const MOST: u32 = 1_000;
 pub(crate) async fn run(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
     let body: RunBody = call.json_or_default()?;
     let key = call.idempotency_key.clone();
+    // whether the service node is stopping is heard only while somebody watches
+    let _watcher = api.hub.watch();
+    api.hub.current(PATIENCE).await;
     let asked = api.control.run(call.actor(), call.parameter(0), Cause::Api, body.after, key).await?;
-    Ok(Answer::json(&RunAnswer { execution: item(asked.execution), new: asked.new, told: asked.told }))
+    let Asked { execution, new, told, stopping } = asked;
+    Ok(Answer::json(&RunAnswer { execution: item(execution), new, told, stopping }))
 }
 
 /// `POST /api/dispatchers/{name}:pause`.

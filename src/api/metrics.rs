@@ -266,6 +266,7 @@ mod tests {
             last_error: None,
             failures: 1,
             skipped: 0,
+            stopping: false,
         };
         let link = LinkStatus {
             state: LinkState::Live,

@@ -33,6 +33,9 @@ pub(crate) async fn status(api: Arc<Api>, _call: Call) -> Result<Answer, ApiErro
 
 /// `GET /api/nodes`.
 pub(crate) async fn nodes(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
+    // what a node says itself is heard only while somebody watches
+    let _watcher = api.hub.watch();
+    api.hub.current(PATIENCE).await;
     Ok(Answer::json(&NodesAnswer { nodes: node_items(&api).await? }))
 }
 
@@ -70,8 +73,12 @@ async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
     let silent = api.settings.borrow().duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
     let now = api.clock.now();
     let applied = applied::of_living_nodes(&api.store, now).await?;
-    let nodes = api.store.nodes().await?.into_iter();
-    Ok(nodes.map(|node| node_item(node, silent, now, &applied)).collect())
+    let stopping = api.hub.node().filter(|_| api.hub.is_stopping());
+    let nodes = api.store.nodes().await?.into_iter().map(|node| {
+        let stopping = stopping.as_ref().is_some_and(|heard| heard.id == node.id);
+        NodeItem { stopping, ..node_item(node, silent, now, &applied) }
+    });
+    Ok(nodes.collect())
 }
 
 fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) -> NodeItem {
@@ -88,6 +95,7 @@ fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) 
         heartbeat_at: node.heartbeat_at,
         stopped_at: node.stopped_at,
         alive,
+        stopping: false,
         key_fingerprint: node.key_fingerprint,
     }
 }
@@ -189,15 +197,20 @@ fn reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String {
     words
 }
 
+/// Why nothing begins any more.
+const STOPPING: &str = "the service is stopping and begins no run";
+
 fn state_reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String {
     // what the service node alone can do is not promised while it is away
     let at = |what: &str, at: Timestamp| match away {
+        None if dispatcher.stopping => format!("{what} due at {at}; {STOPPING}"),
         None => format!("{what} at {at}"),
         Some(now) if at < now => format!("{what} was due at {at}; the service is away"),
         Some(_) => format!("{what} due at {at}; the service is away"),
     };
     let next = match dispatcher.next_at {
         Some(next) => at("next run", next),
+        None if dispatcher.stopping => STOPPING.to_owned(),
         None => "runs when told".to_owned(),
     };
     match &dispatcher.activity {
@@ -273,6 +286,7 @@ mod tests {
             last_error: Some(LastError { execution: ExecutionId(5), at: NOW, message: "exit code 1".into() }),
             failures: 1,
             skipped: 0,
+            stopping: false,
         }
     }
 
@@ -314,6 +328,17 @@ mod tests {
         assert_eq!(reason(Activity::Idle, 0), words.replace("was due", "due"));
         let failing = Activity::Failing { next_attempt: Some(NOW) };
         assert_eq!(reason(failing, 60), format!("exit code 1; {}", words.replace("run", "attempt")));
+    }
+
+    #[test]
+    fn while_the_service_is_stopping_no_next_run_is_promised() {
+        let reason =
+            |activity, next_at| item(&DispatcherState { stopping: true, next_at, ..dispatcher(activity) }, None).reason;
+        let words = "next run due at 2026-11-21T01:10:19.123Z; the service is stopping and begins no run";
+        assert_eq!(reason(Activity::Idle, Some(NOW)), words);
+        assert_eq!(reason(Activity::Idle, None), STOPPING);
+        let failing = Activity::Failing { next_attempt: Some(NOW) };
+        assert_eq!(reason(failing, None), format!("exit code 1; {}", words.replace("next run", "next attempt")));
     }
 
     #[test]

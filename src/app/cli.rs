@@ -85,7 +85,10 @@ pub enum Command {
     /// End every run of a dispatcher.
     Cancel(Named),
     /// Check the configuration, list every problem, and do nothing else.
-    CheckConfig,
+    CheckConfig {
+        /// The file; the same as `--config FILE`.
+        file: Option<PathBuf>,
+    },
     /// Bring the database up to date, and do nothing else.
     Migrate,
     /// Write a consistent copy of the database, while nodes run.

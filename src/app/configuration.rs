@@ -14,7 +14,7 @@ use crate::app::cli::Global;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
 use crate::config::schema::SETTINGS;
-use crate::config::settings::{Fixed, Source};
+use crate::config::settings::{Fixed, Source, unknown_variable};
 
 /// Where the pages are unless somebody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -85,6 +85,10 @@ impl Configuration {
                 problems.push(format!("{variable}: {bad}; allowed: {}", setting.kind.allowed()));
             }
         }
+        let mut unknown: Vec<String> =
+            std::env::vars_os().filter_map(|(variable, _)| unknown_variable(&variable.to_string_lossy())).collect();
+        unknown.sort_unstable();
+        problems.append(&mut unknown);
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));

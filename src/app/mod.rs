@@ -169,9 +169,11 @@ impl App {
     /// # Errors
     /// If something can't be started.
     pub async fn run(mut self) -> anyhow::Result<u8> {
-        nodes::register(&self.store, &self.facts, self.role, &self.keys, &self.clock).await?;
+        if self.service.is_none() {
+            // a service node registers itself: it has to read the last sign of life of its former life first
+            nodes::register(&self.store, &self.facts, self.role, &self.keys, &self.clock).await?;
+        }
         self.telemetry.keep(self.store.clone(), self.facts.id.clone(), &self.shutdown);
-        nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
         apply_log_settings(&self.telemetry, self.settings.clone(), &self.shutdown);
         let mut server = None;
         let mut lock = None;
@@ -191,6 +193,8 @@ impl App {
             };
             service::start(options, &self.shutdown).await?;
         }
+        // only now that it is registered, whoever did: a beat is a sign of life of this one
+        nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
         let mut client = None;
         let mut door = None;
         if let Some((listener, _, sign_in)) = self.web.take() {
@@ -245,7 +249,11 @@ impl App {
             self.settings.clone(),
             Arc::clone(&self.fixed),
             Arc::clone(&self.clock),
-        );
+        )
+        .knowing({
+            let hub = hub.clone();
+            move || hub.is_stopping()
+        });
         let api = api::router(Arc::new(Api {
             hub: hub.clone(),
             store: self.store.clone(),

@@ -25,10 +25,11 @@ pub fn facts(id: NodeId, started_at: Timestamp) -> NodeFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_at,
+        stopping: false,
     }
 }
 
-/// Writes down that this node starts.
+/// Writes down that this node starts, if it is no service node: [`service::start`](crate::service::start) writes its own row.
 ///
 /// # Errors
 /// If the database fails.

@@ -98,7 +98,7 @@ impl Telemetry {
         tracing_subscriber::registry().with(self.layer(clock)).with(console).try_init()
     }
 
-    /// Lines below this level go nowhere.
+    /// Traces below this level go nowhere; what runs put out is none.
     pub fn set_minimum(&self, level: Level) {
         self.minimum.store(level.index(), Ordering::Relaxed);
         self.ring.set_minimum(level);

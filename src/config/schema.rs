@@ -41,6 +41,9 @@ impl Effect {
     }
 }
 
+/// What the names of variables begin with that fix a setting.
+pub const VARIABLE_PREFIX: &str = "SWITCHBOARD_SETTING_";
+
 impl Setting {
     /// The part of the name before the dot.
     #[must_use]
@@ -51,7 +54,7 @@ impl Setting {
     /// The environment variable that fixes it: `SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL`.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("SWITCHBOARD_SETTING_{}", self.name.replace('.', "_").to_ascii_uppercase())
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
     /// The setting of this name, in any case.
@@ -159,7 +162,7 @@ pub const SETTINGS: &[Setting] = &[
         name::MINIMUM_LOG_LEVEL,
         Kind::Choice(&["trace", "debug", "info", "warn", "error"]),
         "info",
-        "Lines below this level are not written at all.",
+        "Switchboard's own lines below this level are not written at all. What runs put out is always kept.",
     ),
     next_run(
         name::DIAGNOSTICS_KEPT,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::schema::{HIDDEN, SETTINGS, Setting};
+use crate::config::problem::{nearest, shown};
+use crate::config::schema::{HIDDEN, SETTINGS, Setting, VARIABLE_PREFIX};
 use crate::config::value::{BadValue, parse_duration, parse_size};
 
 /// Where a value comes from. A later one wins.
@@ -72,6 +73,21 @@ pub fn unknown_setting(name: &str) -> String {
         Some(near) => format!("there is no setting `{name}`; perhaps {} is meant", near.name),
         None => format!("there is no setting `{name}`; `switchboard settings list` shows all"),
     }
+}
+
+/// What is wrong with the name of a variable of the environment: it looks as if it fixed a setting, and there is none.
+#[must_use]
+pub fn unknown_variable(name: &str) -> Option<String> {
+    let looks_so = name.to_ascii_uppercase().starts_with(VARIABLE_PREFIX);
+    let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+    if !looks_so || known.iter().any(|known| known == name) {
+        return None;
+    }
+    let hint = match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("perhaps {near} is meant"),
+        None => "`switchboard config-doc` lists all".to_owned(),
+    };
+    Some(format!("{}: there is no such setting; {hint}", shown(name)))
 }
 
 /// One setting with its value and where that comes from.
@@ -178,6 +194,20 @@ mod tests {
         let (settings, unread) = Settings::resolve(&Fixed::default(), stored);
         assert_eq!(unread, ["Old.Setting", name::POLL_INTERVAL]);
         assert_eq!(settings.get(name::POLL_INTERVAL).source, Source::Default);
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_named_with_a_hint() {
+        for good in ["SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL", "SWITCHBOARD_DATA", "PATH"] {
+            assert_eq!(unknown_variable(good), None);
+        }
+        for bad in ["SWITCHBOARD_SETTING_SERVICE_POLINTERVAL", "switchboard_setting_service_pollinterval"] {
+            let said = unknown_variable(bad).unwrap();
+            assert!(
+                said.starts_with(bad) && said.ends_with("perhaps SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL is meant")
+            );
+        }
+        assert!(unknown_variable("SWITCHBOARD_SETTING_NO_SUCH_THING").unwrap().ends_with("lists all"));
     }
 
     #[test]

@@ -91,8 +91,10 @@ pub struct Asked {
     pub execution: Execution,
     /// Whether it is new, or the same click again.
     pub new: bool,
-    /// Whether the service was told at once; if not it looks by itself within the poll interval.
+    /// Whether the service was told at once; if not it looks by itself within the poll interval, or when it is started again.
     pub told: bool,
+    /// Whether the service is stopping: the run begins when it is started again.
+    pub stopping: bool,
 }
 
 /// One change of a setting.
@@ -114,6 +116,7 @@ pub struct Control {
     settings: watch::Receiver<std::sync::Arc<Settings>>,
     fixed: std::sync::Arc<Fixed>,
     clock: SharedClock,
+    stopping: std::sync::Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Control {
@@ -125,7 +128,13 @@ impl Control {
         fixed: std::sync::Arc<Fixed>,
         clock: SharedClock,
     ) -> Self {
-        Self { store, messenger, settings, fixed, clock }
+        Self { store, messenger, settings, fixed, clock, stopping: std::sync::Arc::new(|| false) }
+    }
+
+    /// With a way to know whether the service is stopping, so that nobody is promised a run that does not begin now.
+    #[must_use]
+    pub fn knowing(self, stopping: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { stopping: std::sync::Arc::new(stopping), ..self }
     }
 
     /// Tells the service to look into the database now. Whether it could be told; if not it looks within the poll interval.

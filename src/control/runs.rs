@@ -53,8 +53,9 @@ impl Control {
             self.audit(&mut transaction, actor, "dispatcher:run", dispatcher, result).await?;
         }
         transaction.commit().await?;
-        let told = self.wake(Some(dispatcher));
-        Ok(Asked { execution: requested.execution, new: requested.new, told })
+        let stopping = (self.stopping)();
+        let told = !stopping && self.wake(Some(dispatcher));
+        Ok(Asked { execution: requested.execution, new: requested.new, told, stopping })
     }
 
     /// Pauses a dispatcher (runs that go on are not ended). One paused already stays paused by whom it was.

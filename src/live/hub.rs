@@ -197,6 +197,11 @@ impl Hub {
         self.mirror().node().cloned()
     }
 
+    /// Whether the service node says that it is stopping; false while nobody watches, for then it is not heard.
+    pub fn is_stopping(&self) -> bool {
+        *self.shared.current.borrow() && self.mirror().node().is_some_and(|node| node.stopping)
+    }
+
     /// What changed since `version`, of one dispatcher alone if there is one; everything for 0 or one too old.
     pub fn changed_since(&self, version: u64, only: Option<&str>) -> Changed {
         let mirror = self.mirror();

@@ -196,8 +196,10 @@ impl Mirror {
             match state.apply(event) {
                 Applied::Changed => {
                     said = Applied::Changed;
-                    if let Some(name) = event.change.dispatcher() {
-                        touched.insert(name);
+                    match event.change.dispatcher() {
+                        Some(name) => drop(touched.insert(name.to_owned())),
+                        // whether it is stopping is said of each
+                        None => touched.extend(state.dispatchers.keys().cloned()),
                     }
                 }
                 Applied::Known => {}
@@ -215,9 +217,9 @@ impl Mirror {
         let state = self.state.take().expect("it was there above");
         self.set_node(&state.node);
         for name in touched {
-            match state.dispatchers.get(name) {
+            match state.dispatchers.get(&name) {
                 Some(dispatcher) => self.set_row(dispatcher),
-                None => self.withdraw(name),
+                None => self.withdraw(&name),
             }
         }
         self.state = Some(state);
@@ -325,6 +327,7 @@ pub(crate) mod tests {
             version: "0.1.0".into(),
             pid: 1,
             started_at: Timestamp::from_micros(1),
+            stopping: false,
         }
     }
 
@@ -345,6 +348,7 @@ pub(crate) mod tests {
             last_error: None,
             failures: 0,
             skipped: 0,
+            stopping: false,
         }
     }
 

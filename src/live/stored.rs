@@ -132,6 +132,7 @@ fn row(stored: StoredDispatcher, open: &[Execution], ended: &[Execution]) -> Dis
         last_error,
         failures: u32::try_from(failures).unwrap_or(u32::MAX),
         skipped: 0,
+        stopping: false,
     }
 }
 

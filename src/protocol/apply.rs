@@ -17,7 +17,11 @@ impl NodeState {
         }
         self.number = event.number;
         match &event.change {
-            Change::Node(facts) => self.node = facts.clone(),
+            Change::Node(facts) => {
+                self.node = facts.clone();
+                // a dispatcher is told alone too, and what it foretells hangs on this
+                self.dispatchers.values_mut().for_each(|dispatcher| dispatcher.stopping = facts.stopping);
+            }
             Change::Declared(dispatcher) => {
                 self.dispatchers.insert(dispatcher.name.clone(), (**dispatcher).clone());
             }
@@ -108,7 +112,14 @@ mod tests {
 
     fn facts(pid: u32) -> NodeFacts {
         let started_at = Timestamp::from_micros(1);
-        NodeFacts { id: NodeId::new("service-1"), host: "here".into(), version: "1".into(), pid, started_at }
+        NodeFacts {
+            id: NodeId::new("service-1"),
+            host: "here".into(),
+            version: "1".into(),
+            pid,
+            started_at,
+            stopping: false,
+        }
     }
 
     fn declared(name: &str, limit: u32) -> DispatcherState {
@@ -128,6 +139,7 @@ mod tests {
             last_error: None,
             failures: 0,
             skipped: 0,
+            stopping: false,
         }
     }
 
@@ -199,6 +211,20 @@ mod tests {
     /// As it arrives at the other end.
     fn sent(report: &Report) -> Report {
         Report::decode(&report.encode()).unwrap()
+    }
+
+    #[test]
+    fn a_node_that_stops_says_so_of_every_dispatcher_and_an_older_one_says_nothing() {
+        let mut state = NodeState::new(Epoch::from_u64(1), facts(1));
+        let stopping = NodeFacts { stopping: true, ..facts(1) };
+        let changes = [Change::Declared(Box::new(declared("a", 1))), Change::Node(stopping.clone())];
+        for (number, change) in (1..).zip(changes) {
+            assert_eq!(state.apply(&Event { number, change }), Applied::Changed);
+        }
+        assert!(state.node.stopping && state.dispatchers["a"].stopping);
+        let mut old = serde_json::to_value(&stopping).unwrap();
+        old.as_object_mut().unwrap().remove("stopping");
+        assert!(!serde_json::from_value::<NodeFacts>(old).unwrap().stopping);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct NodeState {
     pub dispatchers: BTreeMap<String, DispatcherState>,
 }
 
-/// What does not change while a node works.
+/// What is known of a node besides its dispatchers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// Which one.
@@ -40,6 +40,9 @@ pub struct NodeFacts {
     pub pid: u32,
     /// When the process started.
     pub started_at: Timestamp,
+    /// Whether it has been asked to stop: runs that go on may finish, no other begins. An older version does not say.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 /// A dispatcher: what it is, what it does, what it did.
@@ -76,6 +79,9 @@ pub struct DispatcherState {
     pub failures: u32,
     /// Times passed over because the run before had not ended.
     pub skipped: u64,
+    /// Whether its node is stopping, so that none of its runs begins any more.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 /// Who declared a dispatcher.

@@ -86,6 +86,7 @@ pub(crate) fn state(
         last_error: None,
         failures: 0,
         skipped: 0,
+        stopping: false,
     };
     remember(fresh, history)
 }
@@ -99,6 +100,7 @@ fn remember(dispatcher: DispatcherState, history: &[Execution]) -> DispatcherSta
         version: String::new(),
         pid: 0,
         started_at: Timestamp::default(),
+        stopping: false,
     };
     let mut state = NodeState::new(Epoch::from_u64(0), nobody);
     state.dispatchers.insert(name.clone(), dispatcher.clone());

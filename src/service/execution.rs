@@ -205,7 +205,7 @@ struct Output {
 
 impl RunOutput for Output {
     fn line(&self, level: Level, stream: Option<Stream>, text: &str) {
-        self.log.push(LogEntry {
+        self.log.push_output(LogEntry {
             time: self.clock.now(),
             level,
             source: self.dispatcher.clone(),

@@ -119,6 +119,7 @@ mod tests {
             version: version.into(),
             pid: 1,
             started_at: Timestamp::from_micros(0),
+            stopping: false,
         }
     }
 

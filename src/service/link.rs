@@ -299,7 +299,14 @@ mod tests {
 
     fn facts(pid: u32) -> NodeFacts {
         let started_at = Timestamp::from_micros(0);
-        NodeFacts { id: NodeId::new("service-1"), host: "here".into(), version: "1".into(), pid, started_at }
+        NodeFacts {
+            id: NodeId::new("service-1"),
+            host: "here".into(),
+            version: "1".into(),
+            pid,
+            started_at,
+            stopping: false,
+        }
     }
 
     fn outlet(lines: usize) -> Outlet {

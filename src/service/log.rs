@@ -72,17 +72,22 @@ impl LogRing {
         self.lock().last()
     }
 
-    /// Whether lines of this level are added.
+    /// Whether the program's own lines of this level are added.
     #[must_use]
     pub fn takes(&self, level: Level) -> bool {
         level.index() >= self.shared.minimum.load(Ordering::Relaxed)
     }
 
-    /// Adds a line; several, if its text has line breaks or is longer than [`MAX_TEXT`]. Never waits for a reader, never fails.
+    /// Adds a line of the program's own, unless it is below the minimum. As [`LogRing::push_output`] otherwise.
     pub fn push(&self, entry: LogEntry) {
-        if !self.takes(entry.level) {
-            return;
+        if self.takes(entry.level) {
+            self.push_output(entry);
         }
+    }
+
+    /// Adds a line that a run put out, whatever the minimum: it is the work's result. Several, if its text has line breaks or
+    /// is longer than [`MAX_TEXT`]. Never waits for a reader, never fails.
+    pub fn push_output(&self, entry: LogEntry) {
         if entry.text.len() <= MAX_TEXT && !entry.text.bytes().any(|byte| byte == b'\n') {
             self.add(entry);
         } else {
@@ -101,7 +106,7 @@ impl LogRing {
         }
     }
 
-    /// Lines below this level are not added (`Diagnostics.MinimumLogLevel`).
+    /// The program's own lines below this level are not added (`Diagnostics.MinimumLogLevel`); what runs put out always is.
     pub fn set_minimum(&self, level: Level) {
         self.shared.minimum.store(level.index(), Ordering::Relaxed);
     }
@@ -208,14 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn levels_below_the_minimum_are_not_added_and_it_changes_live() {
+    fn own_lines_below_the_minimum_are_not_added_and_it_changes_live() {
         let ring = ring(10);
         ring.set_minimum(Level::Warn);
         ring.push(entry(Level::Info, "no"));
         ring.push(entry(Level::Error, "yes"));
+        ring.push_output(entry(Level::Info, "a run's"));
         ring.set_minimum(Level::Trace);
         ring.push(entry(Level::Trace, "now yes"));
-        assert_eq!(texts(&ring.read(0, 10, 1 << 20)), ["yes", "now yes"]);
+        assert_eq!(texts(&ring.read(0, 10, 1 << 20)), ["yes", "a run's", "now yes"]);
     }
 
     #[test]

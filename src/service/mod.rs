@@ -206,7 +206,7 @@ async fn register(store: &Store, node: &Node, planned: &[Planned], now: Now) -> 
     // before it registers: that is a sign of life of its own
     let seen = transaction.last_sign_of_life(&node.id).await?;
     transaction.register_node(node).await?;
-    let abandoned = transaction.abandon_executions(&node.id, seen, &words::abandoned(seen)).await?;
+    let abandoned = transaction.abandon_executions(&node.id, seen, words::ABANDONED).await?;
     transaction.declare_dispatchers(&rows).await?;
     transaction.commit().await?;
     Ok(abandoned)
@@ -265,6 +265,8 @@ fn run(parts: &Arc<Parts>, work: Work) {
     shutdown.spawn("service node", async move {
         parts.shutdown.stopping().await;
         tracing::info!("the service node stops: no run begins any more");
+        let facts = parts.feed.look(|state| state.node.clone());
+        parts.feed.change(Change::Node(NodeFacts { stopping: true, ..facts }));
         for runner in runners {
             // one that fell has been told as such
             let _ = runner.await;

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::base::clock::Timestamp;
 use crate::model::execution::{Cause, Execution, Outcome};
 use crate::model::log_entry::Level;
 
@@ -51,11 +50,8 @@ pub(crate) fn ended(
     (level, text)
 }
 
-/// Why a run that still counts as running when its node starts is over, and what is known of when.
-pub(crate) fn abandoned(seen: Option<Timestamp>) -> String {
-    let after = seen.map(|seen| format!(", some time after {seen}")).unwrap_or_default();
-    format!("the service node ended while this ran{after}; found at its next start")
-}
+/// Why a run that still counts as running when its node starts is over. What is known of when is its `finished_at`.
+pub(crate) const ABANDONED: &str = "the service node ended while this ran; found at its next start";
 
 /// A length of time as people read it: as exact as is of use.
 fn length(took: Duration) -> String {
@@ -71,6 +67,7 @@ fn length(took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Timestamp;
     use crate::base::id::ExecutionId;
 
     #[test]

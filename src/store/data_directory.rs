@@ -19,6 +19,12 @@ pub(crate) fn database(data: &Path) -> PathBuf {
     data.join("switchboard.db")
 }
 
+/// Whether there is a database in a data directory.
+#[must_use]
+pub fn has_database(data: &Path) -> bool {
+    database(data).exists()
+}
+
 /// Makes the directory (0700, with its parents) if it is missing.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ const ERROR_HEAD: usize = 90;
 
 /// A dispatcher's row: `<tr id="d-NAME" …>`. Holds no user, right or token, and no relative time: all viewers share it.
 ///
-/// `live` is whether the service node can be reached; while it can't, no next run is promised. The clock is asked only for the
+/// `live` is whether the service node can be reached; while it can't, or is stopping, no next run is promised. The clock is asked only for the
 /// guess when a run will end, which is written down as a moment, and for whether a time has passed.
 pub fn dispatcher_row(dispatcher: &DispatcherState, live: bool) -> String {
     row_at(dispatcher, live, SystemClock.now())
@@ -72,11 +72,13 @@ pub(crate) fn stale(link: &LinkStatus) -> Phrase {
     EN.stale.with("cause", cause).markup("since", stamp(link.since))
 }
 
-/// Which service node is heard, and how long it has been up; while it can't be reached, since when: `<dl id="node" …>`.
+/// Which service node is heard, how long it has been up, and that it is stopping; while it can't be reached, since when:
+/// `<dl id="node" …>`.
 pub(crate) fn node_strip(node: Option<&NodeFacts>, link: &LinkStatus) -> String {
     let strip = Strip {
         t: EN,
         node,
+        stopping: link.state == LinkState::Live && node.is_some_and(|node| node.stopping),
         away: (link.state != LinkState::Live).then(|| stamp(link.since)),
         up: node.map(|node| since(node.started_at)).unwrap_or_default(),
         up_since: node.map(|node| stamp(node.started_at)).unwrap_or_default(),
@@ -92,6 +94,7 @@ pub(crate) fn node_strip(node: Option<&NodeFacts>, link: &LinkStatus) -> String 
 struct Strip<'a> {
     t: &'static Texts,
     node: Option<&'a NodeFacts>,
+    stopping: bool,
     away: Option<Html>,
     up: Html,
     up_since: Html,
@@ -196,7 +199,7 @@ impl<'a> Row<'a> {
                     .filter(|_| d.recent.len() > 1)
                     .map(|median| EN.usually.with("duration", length(median))),
             }),
-            next: d.next_at.map(|at| if live { ago(at) } else { due(at, now) }),
+            next: d.next_at.map(|at| if live && !d.stopping { ago(at) } else { due(at, now) }),
             chart: chart::bars(&d.recent, chart::SMALL),
             error: d.last_error.as_ref().map(|error| {
                 let head: String = error.message.chars().take(ERROR_HEAD).collect();
@@ -255,6 +258,11 @@ fn reason(d: &DispatcherState, live: bool, now: Timestamp) -> Phrase {
         (Activity::Failing { next_attempt: Some(at) }, _) if !live => {
             EN.reason_failing_away.count(u64::from(d.failures.max(1))).markup("due", due(*at, now))
         }
+        (Activity::Idle, Some(next)) if d.stopping => EN.reason_stopping.markup("due", due(next, now)),
+        (Activity::Idle, None) if d.stopping => EN.reason_stopping_told.into(),
+        (Activity::Failing { next_attempt: Some(at) }, _) if d.stopping => {
+            EN.reason_failing_stopping.count(u64::from(d.failures.max(1))).markup("due", due(*at, now))
+        }
         (Activity::Idle, Some(next)) => EN.reason_next.markup("when", ago(next)),
         (Activity::Idle, None) => EN.reason_told.into(),
         (Activity::Queued, _) => EN.reason_queued.count(u64::from(d.queued.max(1))),
@@ -303,6 +311,7 @@ mod tests {
             last_error: None,
             failures: 0,
             skipped: 0,
+            stopping: false,
         }
     }
 
@@ -325,6 +334,19 @@ mod tests {
             assert!(row.starts_with(&format!("<tr id=\"d-disk-space\" class=\"row state-{state}\"")), "{row}");
             assert!(row.contains(expected), "{state}: {row}");
             assert!(!row.contains("style=") && !row.contains("<script"));
+        }
+    }
+
+    #[test]
+    fn a_node_that_stops_says_so_and_promises_no_run() {
+        for (activity, next_at) in [
+            (Activity::Idle, Some(NOW.plus(Duration::from_mins(4)))),
+            (Activity::Idle, None),
+            (Activity::Failing { next_attempt: Some(NOW) }, Some(NOW)),
+        ] {
+            let row = row_at(&DispatcherState { activity, next_at, stopping: true, ..idle() }, true, NOW);
+            assert!(row.contains("the service is stopping"), "{row}");
+            assert!(!row.contains("next <time") && !row.contains("next attempt <time"), "{row}");
         }
     }
 

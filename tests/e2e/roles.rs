@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use switchboard::base::clock::{Clock as _, SystemClock, Timestamp};
+
 use crate::support::node::Start;
 use crate::support::robot::Robot;
 use crate::support::stage::{Stage, run};
@@ -77,6 +79,27 @@ async fn either_may_be_killed_at_any_time_and_the_other_recovers() {
     }
     let ran = robot.run("hello").await;
     assert_eq!(robot.until_ended(ran).await["outcome"], "normal");
+}
+
+#[tokio::test]
+async fn a_run_that_a_kill_ended_is_over_before_the_kill_and_not_at_the_next_start() {
+    let stage = Stage::new().await;
+    let config = Jobs::default().shell("long", "sleep 600").save(&stage);
+    for role in ["all", "service"] {
+        let mut node = stage.node().role(role).config(config.clone()).ready().await;
+        let web = if role == "all" { None } else { Some(stage.node().role("web").ready().await) };
+        let robot = Robot::new(&web.as_ref().unwrap_or(&node).url(), &stage.token(role, "service_admin").await);
+        let run = robot.run("long").await;
+        robot.until_begun(run, PATIENCE).await;
+        node.kill9();
+        let killed = SystemClock.now();
+        node.spawn_again();
+        node.until_ready(PATIENCE).await;
+        let run = robot.until_ended(run).await;
+        assert_eq!(run["outcome"], "abandoned");
+        let finished: Timestamp = serde_json::from_value(run["finished_at"].clone()).unwrap();
+        assert!(finished <= killed, "{role}: killed at {killed}: {run}");
+    }
 }
 
 #[tokio::test]

@@ -179,9 +179,28 @@ async fn check_config_says_yes_and_does_nothing_else() {
     let said = stage.run(&["--config", file.to_str().unwrap(), "check-config"]).await.good();
     assert!(said.contains('1'), "it says how many jobs there are: {said}");
     assert!(!stage.data().exists(), "it makes no data directory");
+    let in_place = stage.run(&["check-config", file.to_str().unwrap()]).await.good();
+    assert_eq!(in_place, said, "a file named without --config is the same");
+    let missing = stage.run(&["check-config", "/nowhere/switchboard.toml"]).await;
+    assert_eq!(missing.code, Some(64), "{}", missing.stderr);
     let missing = stage.run(&["--config", "/nowhere/switchboard.toml", "check-config"]).await;
     assert_eq!(missing.code, Some(64));
     assert!(missing.stderr.contains("/nowhere/switchboard.toml"), "{}", missing.stderr);
+}
+
+#[tokio::test]
+async fn a_misspelt_variable_of_a_setting_keeps_the_node_from_starting() {
+    let stage = Stage::new().await;
+    let start = stage
+        .node()
+        .variable("SWITCHBOARD_SETTING_SERVICE_POLINTERVAL", "5s")
+        .variable("SWITCHBOARD_SETTING_SERVICE_STOPPATIENCE", "long");
+    let done = refused(&stage, &start).await;
+    assert_eq!(done.code, Some(64), "{}", done.stderr);
+    let hint = "SWITCHBOARD_SETTING_SERVICE_POLINTERVAL: there is no such setting; \
+                perhaps SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL is meant";
+    assert!(done.stderr.contains(hint), "{}", done.stderr);
+    assert!(done.stderr.contains("STOPPATIENCE: "), "with the others: {}", done.stderr);
 }
 
 #[tokio::test]

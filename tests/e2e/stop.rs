@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::browser::client;
-use crate::support::node::{Node, gone, lives};
-use crate::support::robot::Robot;
+use crate::support::node::{Node, bare_command, gone, lives};
+use crate::support::robot::{Robot, execution_id};
 use crate::support::socket::Socket;
-use crate::support::stage::Stage;
+use crate::support::stage::{Stage, run};
 use crate::support::wait::{PATIENCE, eventually, so};
 use crate::support::writer::Jobs;
 
@@ -71,6 +71,58 @@ async fn a_second_signal_is_hard() {
     assert!(status.code().is_some(), "it ends by itself, not by the signal: {status}");
     gone(job).await;
     robot.until_silent().await;
+}
+
+#[tokio::test]
+async fn a_service_that_stops_softly_says_so_as_long_as_its_last_run_goes_on() {
+    let stage = Stage::new().await;
+    let config = Jobs::default().shell("long", "sleep 600").shell("hello", "echo hello").save(&stage);
+    let service = stage.node().role("service").config(config).setting("Service.StopPatience", "1h");
+    let mut service = service.ready().await;
+    let web = stage.node().role("web").ready().await;
+    let mut browser = web.administrator().await;
+    let robot = stage.robot(&web.url()).await;
+    robot.until_live_with(service.pid(), PATIENCE).await;
+    let stopping = async || {
+        let status = robot.status().await?;
+        let node = status["nodes"].as_array()?.iter().find(|node| node["role"] == "service")?.clone();
+        node["stopping"].as_bool()
+    };
+    let long = robot.run("long").await;
+    robot.until_begun(long, PATIENCE).await;
+    assert_eq!(stopping().await, Some(false));
+    let mut socket = Socket::open(&web.url(), &browser).await;
+    socket.watch_status().await;
+    socket.frame("snapshot").await.expect("the state of everything");
+
+    service.term();
+    eventually("a service that says it is stopping", async || so(stopping().await?)).await;
+    let told = eventually("a patch that tells it", async || {
+        let frame = socket.next().await.expect("the socket stays open");
+        so(frame.to_string().contains("no run begins any more")).map(|()| frame)
+    });
+    let patch = told.await.to_string();
+    assert!(patch.contains("the service is stopping"), "rows foretell nothing: {patch}");
+    let heartbeat = robot.dispatcher("heartbeat").await.expect("it is declared");
+    let reason = heartbeat["reason"].as_str().expect("a reason");
+    assert!(reason.ends_with("the service is stopping and begins no run"), "{reason}");
+    let page = browser.page("/status").await;
+    assert!(page.contains("no run begins any more") && !page.contains("next <time"), "{page}");
+    let asked = robot.act("hello", "run").await;
+    assert_eq!((&asked["told"], &asked["stopping"]), (&false.into(), &true.into()), "{asked}");
+    let token = stage.token("remote", "service_admin").await;
+    let mut trigger = bare_command();
+    trigger.args(["--url", &web.url(), "trigger", "hello"]).env("SWITCHBOARD_TOKEN", token);
+    let said = run(&mut trigger, "").await.good();
+    assert!(said.contains("the run starts when the service is started again"), "{said}");
+
+    service.term();
+    service.end(PATIENCE).await;
+    service.spawn_again();
+    service.until_ready(PATIENCE).await;
+    robot.until_live_with(service.pid(), PATIENCE).await;
+    assert_eq!(robot.until_ended(execution_id(&asked)).await["outcome"], "normal");
+    assert_eq!(stopping().await, Some(false));
 }
 
 #[tokio::test]

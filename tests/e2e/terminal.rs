@@ -181,3 +181,83 @@ async fn documents_are_printed() {
     assert!(stage.run(&["completions", "bash"]).await.good().contains("switchboard"));
     assert!(!stage.data().exists(), "none of it makes a data directory");
 }
+
+#[tokio::test]
+async fn a_directory_without_a_database_is_refused_and_stays_as_it_is() {
+    let stage = Stage::new().await;
+    for arguments in [
+        &["user", "list"] as &[&str],
+        &["user", "delete", "ann"],
+        &["settings", "list"],
+        &["settings", "get", "Service.PollInterval"],
+        &["settings", "set", "Service.PollInterval", "20s"],
+        &["settings", "generate-key"],
+        &["migrate"],
+        &["backup"],
+        &["trigger", "hello"],
+        &["status"],
+        &["logs"],
+    ] {
+        let done = stage.run(arguments).await;
+        assert_eq!(done.code, Some(1), "{arguments:?}: {}", done.stderr);
+        let data = stage.data();
+        let words = format!("there is no database in {}; ", data.display());
+        assert!(done.stderr.contains(&words), "{arguments:?}: {}", done.stderr);
+        assert!(!data.exists(), "{arguments:?} made a data directory");
+    }
+    // a script may make the first administrator before the first start, and is told that it began from nothing
+    let add = |name| ["user", "add", name, "--role", "service_admin", "--token"];
+    let first = stage.run(&add("ann")).await;
+    assert!(first.stderr.contains("made a new database in "), "{}", first.stderr);
+    assert_eq!(first.good().lines().count(), 1, "the token stands alone");
+    let second = stage.run(&add("bob")).await;
+    assert!(!second.stderr.contains("made a new"), "{}", second.stderr);
+    stage.run(&["migrate"]).await.good();
+}
+
+#[tokio::test]
+async fn what_works_on_files_refuses_an_address() {
+    let stage = Stage::new().await;
+    stage.token("robot", "service_admin").await;
+    let copy = stage.path("copy.db");
+    for arguments in [&["backup", copy.to_str().unwrap()] as &[&str], &["backup"], &["migrate"]] {
+        let done = stage.run(&[&["--url", "http://127.0.0.1:9"], arguments].concat()).await;
+        assert_eq!(done.code, Some(64), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("knows no --url"), "{arguments:?}: {}", done.stderr);
+        assert_eq!(done.stdout, "", "{arguments:?}");
+    }
+    assert!(!copy.exists() && !stage.data().join("backups").exists());
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_and_a_token_that_is_empty_are_named() {
+    let ask = async |url: &str, token: &str| {
+        run(bare_command().args(["--url", url, "status"]).env("SWITCHBOARD_TOKEN", token), "").await
+    };
+    let done = ask("notaurl", "token").await;
+    assert_eq!(done.code, Some(64), "{}", done.stderr);
+    assert!(done.stderr.contains("`notaurl`") && done.stderr.contains("allowed: http://"), "{}", done.stderr);
+    let done = ask("http://127.0.0.1:9", "").await;
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("SWITCHBOARD_TOKEN, which is not set"), "{}", done.stderr);
+}
+
+#[tokio::test]
+async fn a_setting_saved_past_a_node_that_has_it_fixed_says_where_it_stays() {
+    let stage = Stage::new().await;
+    let node = stage.node().setting("Service.PollInterval", "20s").ready().await;
+    let robot = stage.robot(&node.url()).await;
+    let path = "/api/settings/Service.PollInterval";
+    let id = eventually("the node's word on the setting", async || {
+        let setting = robot.get(path).await;
+        let told = setting["nodes"].as_array()?.iter().find(|told| told["fixed"] == true)?.clone();
+        told["node"].as_str().map(str::to_owned)
+    })
+    .await;
+    let words = format!("saved; but {id} has it fixed (20s) by its configuration file or environment, where it stays");
+    let done = stage.run(&["settings", "set", "Service.PollInterval", "30s"]).await;
+    assert!(done.stderr.contains(&words), "{}", done.stderr);
+    assert_eq!(done.good(), "Service.PollInterval is saved");
+    let free = stage.run(&["settings", "set", "Retention.LogAge", "3d"]).await;
+    assert_eq!((free.code, free.stderr.as_str()), (Some(0), ""));
+}

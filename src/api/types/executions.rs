@@ -66,8 +66,10 @@ pub struct RunAnswer {
     pub execution: ExecutionItem,
     /// Whether it is new, or the one asked for before with the same key or `after`.
     pub new: bool,
-    /// Whether the service was told at once; if not it looks within the poll interval.
+    /// Whether the service was told at once; if not it looks within the poll interval, or when it is started again.
     pub told: bool,
+    /// Whether the service node is stopping: the run is stored, and starts when the service is started again.
+    pub stopping: bool,
 }
 
 /// What a dispatcher was told.

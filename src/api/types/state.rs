@@ -83,6 +83,9 @@ pub struct NodeItem {
     pub stopped_at: Option<Timestamp>,
     /// Whether it lives: it did not stop, and wrote within three heartbeat intervals.
     pub alive: bool,
+    /// Whether it has been asked to stop and still works: runs that go on may finish, no other begins. Told of the service node
+    /// that is heard.
+    pub stopping: bool,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
     /// The settings that are not in force here as they are wanted; `nodes` of a setting lists them all.

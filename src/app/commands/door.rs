@@ -16,20 +16,21 @@ use tower::ServiceExt as _;
 
 use crate::api::{self, Api};
 use crate::app::cli::{Global, Named};
-use crate::app::commands::{maintenance, say};
-use crate::app::configuration::Configuration;
+use crate::app::commands::{complain, maintenance, say};
+use crate::app::configuration::{Configuration, Problems};
 use crate::app::{messenger, nodes, settings};
 use crate::auth::password::Passwords;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::shutdown::Shutdown;
+use crate::base::visible::visible;
 use crate::control::{Actor, Control};
 use crate::live::feed;
 use crate::live::hub::Hub;
 use crate::messenger::client::{Client, LinkState};
 use crate::messenger::{Identity, Pace};
 use crate::model::user::ServiceRole;
-use crate::store::Store;
+use crate::store::{Store, data_directory};
 
 /// The longest answer read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -55,6 +56,23 @@ pub enum Door {
     },
 }
 
+/// The address of a node, without a slash at the end.
+///
+/// # Errors
+/// If it is none.
+fn address(text: &str) -> anyhow::Result<String> {
+    let is_one = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    if reqwest::Url::parse(text).as_ref().is_ok_and(is_one) {
+        return Ok(text.trim_end_matches('/').to_owned());
+    }
+    let what = format!(
+        "--url (SWITCHBOARD_URL): `{}` is no address of a node; allowed: http://HOST:PORT or https://HOST, \
+         as http://127.0.0.1:8080",
+        visible(text)
+    );
+    Err(Problems(vec![what]).into())
+}
+
 /// What the local way keeps alive.
 pub struct Local {
     /// What this process hears of the service node.
@@ -72,23 +90,30 @@ impl Door {
     /// # Errors
     /// If the data directory can't be opened, or `--url` is given without a token.
     pub async fn open(global: &Global) -> anyhow::Result<Self> {
-        Self::open_or_make(global, false).await
+        Self::to_node(global, false).await
     }
 
-    /// The same; `make`s the database if there is none, for what may be done before the first start.
+    /// The same; makes the database if there is none, and says so: for what may be done before the first start.
     ///
     /// # Errors
     /// As [`Door::open`].
-    pub async fn open_or_make(global: &Global, make: bool) -> anyhow::Result<Self> {
+    pub async fn open_or_make(global: &Global) -> anyhow::Result<Self> {
+        Self::to_node(global, true).await
+    }
+
+    async fn to_node(global: &Global, make: bool) -> anyhow::Result<Self> {
         let Some(url) = &global.url else {
             return Ok(Self::Local(Box::new(Local::open(global, make).await?)));
         };
-        let token = std::env::var("SWITCHBOARD_TOKEN")
-            .context("--url needs a token in SWITCHBOARD_TOKEN; `switchboard user add NAME --role service_admin --token` makes one")?;
+        let url = address(url)?;
+        let token = std::env::var("SWITCHBOARD_TOKEN").ok().filter(|token| !token.trim().is_empty()).context(
+            "--url needs a token in SWITCHBOARD_TOKEN, which is not set; \
+             `switchboard user add NAME --role service_admin --token` makes one where the node is",
+        )?;
         // fails if a provider is chosen already; then that one is used
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).build()?;
-        Ok(Self::Remote { url: url.trim_end_matches('/').to_owned(), token: token.into(), client })
+        Ok(Self::Remote { url, token: token.into(), client })
     }
 
     /// Asks, and gives the answer's JSON.
@@ -147,15 +172,16 @@ impl Local {
     async fn open(global: &Global, make: bool) -> anyhow::Result<Self> {
         let configuration = Configuration::load(global)?;
         let data = configuration.data.clone();
-        if !make && !data.join("switchboard.db").exists() {
-            bail!(
-                "there is no database in {}: is `--data` the node's data directory, and was the node started once?",
-                data.display()
-            );
+        let is_new = !data_directory::has_database(&data);
+        if !make {
+            maintenance::must_exist(&data)?;
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let shutdown = Shutdown::new();
         let store = maintenance::open(&configuration, &shutdown).await?;
+        if is_new {
+            complain(&format!("made a new database in {}: there was none", data.display()));
+        }
         let fixed = Arc::new(configuration.fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
         let settings = settings::follow(&store, Arc::clone(&fixed), &shutdown).await?;
@@ -169,7 +195,11 @@ impl Local {
         // a service node that is not there is no reason to wait longer: the rows tell
         let _ = tokio::time::timeout(LINK_PATIENCE, linked(&hub)).await;
         let control =
-            Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock));
+            Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock))
+                .knowing({
+                    let hub = hub.clone();
+                    move || hub.is_stopping()
+                });
         let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
         let router = api::router(Arc::new(Api {
             hub: hub.clone(),
@@ -240,8 +270,10 @@ pub async fn act(global: &Global, verb: Verb, named: &Named) -> anyhow::Result<u
 
 /// What came of an action, in words.
 fn told(name: &str, verb: Verb, answer: &Value) -> String {
-    let late = if answer["told"] == false {
-        "; the service can't be reached now and looks by itself within the poll interval"
+    let late = if answer["stopping"] == true {
+        "; it is stored: the service is stopping, and the run starts when the service is started again"
+    } else if answer["told"] == false {
+        "; the service can't be reached now: it looks by itself within the poll interval, or when it is started again"
     } else {
         ""
     };
@@ -277,6 +309,21 @@ pub fn segment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_a_node_is_one() {
+        for (text, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://sb.example/", "https://sb.example"),
+            ("http://[::1]:8080/behind/", "http://[::1]:8080/behind"),
+        ] {
+            assert_eq!(address(text).unwrap(), url);
+        }
+        for text in ["", "notaurl", "localhost:8080", "127.0.0.1:8080", "ftp://host", "http://", "/data"] {
+            let error = address(text).unwrap_err();
+            assert!(error.is::<Problems>() && error.to_string().contains("allowed: http://"), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn a_name_can_not_leave_its_segment() {

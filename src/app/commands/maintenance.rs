@@ -4,21 +4,48 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::app::cli::Global;
 use crate::app::commands::say;
-use crate::app::configuration::Configuration;
+use crate::app::configuration::{Configuration, Problems};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::shutdown::Shutdown;
-use crate::store::{self, OpenOptions, Store};
+use crate::store::{self, OpenOptions, Store, data_directory};
 
-/// Checks the configuration and does nothing else.
+/// Refuses a data directory in which there is nothing to work with, so that a slip of the pen makes none.
+///
+/// # Errors
+/// If there is no database in it.
+pub fn must_exist(data: &Path) -> anyhow::Result<()> {
+    if data_directory::has_database(data) {
+        return Ok(());
+    }
+    bail!(
+        "there is no database in {}; is `--data` the node's data directory, and was the node started once?",
+        data.display()
+    )
+}
+
+/// Refuses `--url`: what works on the files of the data directory can't be done from elsewhere.
+fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()> {
+    if global.url.is_none() {
+        return Ok(());
+    }
+    let what = format!(
+        "`{command}` works on the data directory (--data) of this machine and knows no --url (SWITCHBOARD_URL); \
+         run it without, where the node is"
+    );
+    Err(Problems(vec![what]).into())
+}
+
+/// Checks the configuration (of this file, if one is named) and does nothing else.
 ///
 /// # Errors
 /// Every problem there is.
-pub fn check_config(global: &Global) -> anyhow::Result<u8> {
-    let configuration = Configuration::load(global)?;
+pub fn check_config(global: &Global, file: Option<PathBuf>) -> anyhow::Result<u8> {
+    let config = file.or_else(|| global.config.clone());
+    let configuration = Configuration::load(&Global { config, ..global.clone() })?;
     let jobs = configuration.jobs.len();
     say(format_args!("the configuration is good: {jobs} job{}", if jobs == 1 { "" } else { "s" }));
     Ok(0)
@@ -40,9 +67,11 @@ pub async fn open(configuration: &Configuration, shutdown: &Shutdown) -> anyhow:
 /// Brings the database up to date and does nothing else.
 ///
 /// # Errors
-/// If that fails.
+/// If that fails, or there is no database.
 pub async fn migrate(global: &Global) -> anyhow::Result<u8> {
+    must_be_here(global, "migrate")?;
     let configuration = Configuration::load(global)?;
+    must_exist(&configuration.data)?;
     let shutdown = Shutdown::new();
     let store = open(&configuration, &shutdown).await?;
     say(format_args!("the database in {} is up to date", configuration.data.display()));
@@ -55,6 +84,7 @@ pub async fn migrate(global: &Global) -> anyhow::Result<u8> {
 /// # Errors
 /// If the file exists, or the copy can't be written; then no older copy is deleted.
 pub async fn backup(global: &Global, pattern: Option<PathBuf>, keep: Option<usize>) -> anyhow::Result<u8> {
+    must_be_here(global, "backup")?;
     let configuration = Configuration::load(global)?;
     let pattern = match pattern {
         Some(pattern) => pattern,

@@ -73,7 +73,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,
         Command::Resume(named) => door::act(&global, door::Verb::Resume, &named).await,
         Command::Cancel(named) => door::act(&global, door::Verb::Cancel, &named).await,
-        Command::CheckConfig => maintenance::check_config(&global),
+        Command::CheckConfig { file } => maintenance::check_config(&global, file),
         Command::Migrate => maintenance::migrate(&global).await,
         Command::Backup { file, keep } => maintenance::backup(&global, file, keep).await,
         Command::Openapi => documents::openapi(),

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use crate::app::cli::{Global, SettingsCommand};
 use crate::app::commands::door::{Door, segment};
-use crate::app::commands::say;
 use crate::app::commands::users::first_line;
+use crate::app::commands::{complain, say};
+use crate::base::visible::visible;
 use crate::config::schema::name as setting_name;
 
 /// Does what the command says.
@@ -14,7 +15,7 @@ use crate::config::schema::name as setting_name;
 /// # Errors
 /// What the node refused, in its words.
 pub async fn run(global: &Global, command: SettingsCommand) -> anyhow::Result<u8> {
-    let door = Door::open_or_make(global, true).await?;
+    let door = Door::open(global).await?;
     let done = act(&door, command).await;
     door.close().await;
     done.map(|()| 0)
@@ -40,12 +41,14 @@ async fn act(door: &Door, command: SettingsCommand) -> anyhow::Result<()> {
         }
         SettingsCommand::Set { name, value } => {
             let value = if value == "-" { first_line()? } else { value };
-            door.call(Method::PUT, &path(&name), Some(&json!({ "value": value }))).await?;
+            let answer = door.call(Method::PUT, &path(&name), Some(&json!({ "value": value }))).await?;
             say(format_args!("{name} is saved"));
+            tell_where_it_stays(&answer);
         }
         SettingsCommand::Clear { name } => {
-            door.call(Method::DELETE, &path(&name), None).await?;
+            let answer = door.call(Method::DELETE, &path(&name), None).await?;
             say(format_args!("{name} is back at its default"));
+            tell_where_it_stays(&answer);
         }
         SettingsCommand::GenerateKey { at_once } => {
             let path = format!("{}:generate", path(setting_name::MESSENGER_KEY));
@@ -54,6 +57,18 @@ async fn act(door: &Door, command: SettingsCommand) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says on which living nodes a value that was saved will not be in force.
+fn tell_where_it_stays(setting: &Value) {
+    for node in setting["nodes"].as_array().into_iter().flatten().filter(|node| node["fixed"] == true) {
+        let text = |key: &str| node[key].as_str().map(visible);
+        let value = text("in_force").or_else(|| text("wanted")).unwrap_or_default();
+        complain(&format!(
+            "saved; but {} has it fixed ({value}) by its configuration file or environment, where it stays",
+            text("node").unwrap_or_default()
+        ));
+    }
 }
 
 fn line(setting: &Value) {

@@ -86,6 +86,9 @@ fn rows(status: &Value) -> Vec<(String, String)> {
         link.push_str(": ");
         link.push_str(&visible(error));
     }
+    if status["nodes"].as_array().into_iter().flatten().any(|node| node["stopping"] == true) {
+        link.push_str("; the service node is stopping: no run begins any more");
+    }
     let mut rows = vec![(String::new(), link)];
     for dispatcher in status["dispatchers"].as_array().into_iter().flatten() {
         let text = |key: &str| visible(dispatcher[key].as_str().unwrap_or_default());

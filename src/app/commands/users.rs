@@ -16,7 +16,9 @@ use crate::model::user::ServiceRole;
 /// # Errors
 /// What the node refused, in its words.
 pub async fn run(global: &Global, command: UserCommand) -> anyhow::Result<u8> {
-    let door = Door::open_or_make(global, true).await?;
+    // the first administrator may be made by a script, before the first start
+    let makes = matches!(command, UserCommand::Add { .. });
+    let door = if makes { Door::open_or_make(global).await? } else { Door::open(global).await? };
     let done = match command {
         UserCommand::Add { name, role, email, password_stdin, token } => {
             let roles: Vec<_> = role.into_iter().map(|role| ServiceRole::from(role).as_str()).collect();

@@ -30,6 +30,7 @@ texts! {
     // service status
     node_id: "Node", node_host: "Host", node_version: "Version", node_pid: "Process",
     node_up: "Up", node_database: "Database", node_unheard: "not heard yet", node_unreached: "Not reached",
+    node_stopping: "Stopping:", node_stopping_text: "no run begins any more",
     dispatchers: "Dispatchers", dispatchers_caption: "Dispatchers, what each is doing and why",
     summary_well: "{n} dispatcher, {busy} running|{n} dispatchers, {busy} running",
     summary_bad: "{n} dispatcher, {busy} running, {bad} in trouble|{n} dispatchers, {busy} running, {bad} in trouble",
@@ -45,7 +46,8 @@ texts! {
     reason_running: "{n} of {limit}", reason_paused: "by {who} {when}",
     reason_failing: "failed once; no further attempt is planned|failed {n} times in a row; no further attempt is planned",
     reason_failing_next: "failed once; next attempt {when}|failed {n} times in a row; next attempt {when}",
-    reason_away: "{due}; the service is away",
+    reason_away: "{due}; the service is away", reason_stopping: "{due}; the service is stopping", reason_stopping_told: "the service is stopping and begins no run",
+    reason_failing_stopping: "failed once; the next attempt {due}; the service is stopping|failed {n} times in a row; the next attempt {due}; the service is stopping",
     reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
     paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_disabled: "by {by}",
@@ -165,7 +167,7 @@ texts! {
     own_log_lead: "The newest are kept; how many says",
     own_log_empty: "No warnings or errors. All is quiet.", purge: "Delete all", purge_yes: "Yes, delete all entries",
     purge_warning: "This deletes every entry, also those not shown. The audit keeps that you did it.",
-    level_written: "Level that is written", level_change: "Change now",
+    level_written: "Level of Switchboard's own lines that is written", level_change: "Change now",
     part_database: "Database", part_service: "Service node", part_messenger: "Messenger", part_keys: "Messenger keys",
     part_work: "Dispatchers", part_well: "well", part_ill: "trouble", part_look: "look", part_unknown: "unknown",
     database_well: "{where}: {size}, schema {schema}; answered in {took}",
@@ -218,7 +220,7 @@ texts! {
 
     // what came of an action
     done_run: "Run #{n} was asked for; the service has been told.",
-    done_run_later: "Run #{n} is queued. The service can't be reached now; it starts as soon as the service looks into the database.",
+    done_run_later: "Run #{n} is stored. The service can't be reached now or is stopping; the run starts as soon as the service looks into the database, or is started again.",
     done_again: "Run #{n} had been asked for already; nothing runs twice.",
     done_paused: "Paused. Runs that go on are not ended.", done_resumed: "It goes on.",
     done_cancelled: "Run #{n} is being ended.", done_nothing_to_cancel: "There was nothing to cancel.",

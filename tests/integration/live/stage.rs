@@ -123,6 +123,7 @@ impl Stage {
             version: "0.1.0".into(),
             pid: 1,
             started_at: self.clock.now(),
+            stopping: false,
         };
         let (_server, links) =
             Server::listen(Identity { node }, self.endpoint.clone(), Arc::clone(&self.keys), &shutdown).await.unwrap();

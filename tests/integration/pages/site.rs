@@ -337,6 +337,7 @@ pub(crate) fn state(now: Timestamp) -> NodeState {
         version: "0.1.0".to_owned(),
         pid: 4711,
         started_at: now.minus(Duration::from_hours(2)),
+        stopping: false,
     };
     let mut state = NodeState::new(Epoch::from_u64(1), facts);
     let ago = |seconds| now.minus(Duration::from_secs(seconds));
@@ -375,6 +376,7 @@ pub(crate) fn state(now: Timestamp) -> NodeState {
                 last_error: None,
                 failures: 0,
                 skipped: 0,
+                stopping: false,
             };
             change(&mut dispatcher);
             state.dispatchers.insert(name.to_owned(), dispatcher);

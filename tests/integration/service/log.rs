@@ -49,6 +49,18 @@ async fn a_node_with_nothing_to_do_says_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_minimum_level_is_of_own_lines_and_never_of_what_a_run_puts_out() {
+    let data = tempdir().unwrap();
+    let (dispatcher, _) = played(definition("job", Schedule::Manual), |_| Act::Say(vec!["result"]));
+    let node = Setup::new().with("Diagnostics.MinimumLogLevel", "error").start(data.path(), vec![dispatcher]).await;
+    let id = node.ask("job").await;
+    node.ended_runs("job", 1).await;
+    node.stop().await;
+    let lines = kept(&node, KeptFilter { execution: Some(id), limit: 100, ..KeptFilter::default() }).await;
+    assert_eq!(lines, [(Level::Info, "job".to_owned(), "result".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_minimum_level_follows_its_setting() {
     let data = tempdir().unwrap();
     let (dispatcher, _) = played(definition("job", Schedule::Manual), |_| Act::End(Verdict::error("no")));

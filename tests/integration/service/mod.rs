@@ -95,6 +95,7 @@ impl Setup {
             version: "1.0.0".into(),
             pid: 1,
             started_at: self.clock.now(),
+            stopping: false,
         };
         let options = Options {
             store: store.clone(),
