@@ -220,7 +220,7 @@ texts! {
 
     // what came of an action
     done_run: "Run #{n} was asked for; the service has been told.",
-    done_run_later: "Run #{n} is stored. The service can't be reached now or is stopping; the run starts as soon as the service looks into the database, or is started again.",
+    done_run_later: "Run #{n} is queued. The service can't be reached now or is stopping; the run starts as soon as the service looks into the database, or is started again.",
     done_again: "Run #{n} had been asked for already; nothing runs twice.",
     done_paused: "Paused. Runs that go on are not ended.", done_resumed: "It goes on.",
     done_cancelled: "Run #{n} is being ended.", done_nothing_to_cancel: "There was nothing to cancel.",
