@@ -219,7 +219,7 @@ texts! {
     done_run_later: "Run #{n} is queued. The service can't be reached now; it starts as soon as the service looks into the database.",
     done_again: "Run #{n} had been asked for already; nothing runs twice.",
     done_paused: "Paused. Runs that go on are not ended.", done_resumed: "It goes on.",
-    done_cancelled: "Run #{n} is being ended.", done_nothing_to_cancel: "There was nothing to cancel.",
+    done_cancelled: "Run #{n} is being ended.", done_cancelled_all: "{n} runs are being ended.", done_nothing_to_cancel: "There was nothing to cancel.",
     done_reconnected: "The link is up again.", done_reconnecting: "Trying now; the cause stands beside the state of the link.",
     done_saved: "Saved. Settings changed: {n}.", done_unchanged: "Nothing was changed, so nothing was saved.",
     done_key: "A new key was generated; nodes take it up now.",
