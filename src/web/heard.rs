@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 
+use crate::live::applied::{Standing, of_living_nodes};
 use crate::live::hub::{Hub, Watcher};
 use crate::protocol::state::DispatcherState;
 use crate::web::WebState;
@@ -56,4 +57,24 @@ impl Hearing {
             hub.shows(&before.name, PATIENCE, |now| *now != *before).await;
         }
     }
+}
+
+/// Waits until every living node has taken these settings up, or has said why it can't.
+pub(crate) async fn settled(web: &WebState, saved: &[(String, i64)]) {
+    let mut changes = web.store.changes();
+    let settling = async {
+        loop {
+            changes.borrow_and_update();
+            let Ok(everywhere) = of_living_nodes(&web.store, web.clock.now()).await else { return };
+            // a node that says nothing at all is of a version that does not
+            let mut waiting = everywhere.iter().filter(|on| on.standing == Standing::Pending && on.in_force.is_some());
+            if !waiting.any(|on| saved.iter().any(|(name, _)| name == on.setting.name))
+                || changes.changed().await.is_err()
+            {
+                return;
+            }
+        }
+    };
+    // what still waits then is shown as such
+    let _ = tokio::time::timeout(PATIENCE, settling).await;
 }

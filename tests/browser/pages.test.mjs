@@ -29,10 +29,11 @@ before(async () => {
   await robot.act('held', 'pause');
   await robot.act('long', 'run');
   await robot.state('long', 'running');
+  const [running] = await robot.executions('long');
   stage.command('user', 'add', 'eve', '--role', 'admin_viewer', '--token');
   stage.command('settings', 'set', 'Service.PollInterval', '9s');
   pages = [
-    '/status', '/dispatchers/hello', '/dispatchers/fails', '/executions', `/executions/${failed.id}`, '/settings',
+    '/status', '/dispatchers/hello', '/dispatchers/fails', '/executions', `/executions/${failed.id}`, `/executions/${running.id}`, '/settings',
     '/settings/Service.PollInterval', '/settings/Service.MessengerKey', '/nodes', '/audit', '/diagnostics', '/users', '/password', '/about',
     '/no-such-page',
   ];

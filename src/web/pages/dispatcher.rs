@@ -74,7 +74,7 @@ pub(crate) async fn dispatcher(
 }
 
 /// The dispatcher, and whether the service node says so itself.
-async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
+pub(crate) async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
     web.hub.current(PATIENCE).await;
     let picture = web.hub.picture();
     if picture.link.state == LinkState::Live

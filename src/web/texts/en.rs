@@ -24,7 +24,7 @@ texts! {
     link_at: "at", link_attempts: "{n} attempt|{n} attempts", link_next: "next attempt {when}",
     link_trying: "trying now",
     link_no_cause: "no answer from the service node yet", reconnect: "Reconnect",
-    link_warning: "The service can't be reached: {cause}. Everything still works; what you ask for starts within {poll}.",
+    link_warning: "The service can't be reached: {cause}. What you ask for is stored: it starts when the service is heard again, or within {poll} if a service runs and only the link is broken.",
     stale: "The service node is not heard since {since}: {cause}. This is what the database knows; it may be old.",
 
     // service status
@@ -49,7 +49,7 @@ texts! {
     reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
     paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_disabled: "by {by}",
-    running_for: "running for {time}", was_running: "began {when}; not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
+    running_for: "began {when}", was_running: "began {when}; not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
     steps_of: "{done} of {total} · {text}", done_about: "done about {when}", usually: "usually {duration}",
     ending: "{who} asked to end it", queue: "{n} queued|{n} queued",
     skipped: "{n} time skipped|{n} times skipped",
@@ -192,7 +192,7 @@ texts! {
     user_delete: "Delete this user", user_delete_help: "Its sessions and its token end at once. What it did stays in the audit.",
     user_delete_type: "To confirm, type", user_delete_confirm: "Nothing was deleted: to confirm, type the name {name}.",
     token_title: "Token of {name}", token_lead: "This token is shown now and never again. Copy it to where it is needed.",
-    token_of: "Token of", token_use: "It is sent as a header:", token_done: "I have copied it",
+    token_of: "Token of", token_use: "It is sent as a header:", token_copy: "Copy", token_done: "I have copied it",
     token_help: "Scripts send it as x-api-key.", token_make: "Make a token", token_replace: "Replace the token",
     token_take: "Take the token away",
     password_set: "Set a password", password_new: "New password", password_old: "Present password",
