@@ -19,7 +19,7 @@
 //!
 //! - **Data goes one way**: service → messenger → web → browser. What goes back is a command, and there are few of them.
 //! - **The messenger is quick, the store is true.** Whatever a user asks for is first a row, then a wake-up. With the messenger
-//!   away everything still works within the poll interval, and the page says so.
+//!   away a service that runs takes it up within the poll interval, and the page says so.
 //! - **One process is the same as two.** Role `all` starts both nodes, joined by the local pipe as two processes would be.
 //!
 //! # Floors

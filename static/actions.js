@@ -1,13 +1,30 @@
 // Actions without leaving the page: the same forms as without scripts, their answer in words.
 
+import { copyText } from './copy.js';
 import { words } from './words.js';
 
 const running = new Set();
+
+/** An answer is read by then, and stands in the way; what is neither good nor bad stays. */
+const STAYS_MS = { good: 8000, bad: 20000 };
+const LOOK_AGAIN_MS = 1000;
+let leaving = null;
+
+function leaveIn(ms, place) {
+  clearTimeout(leaving);
+  if (!ms) return;
+  leaving = setTimeout(() => {
+    // never out of the reader's hands
+    if (place.matches(':hover, :focus-within')) leaveIn(LOOK_AGAIN_MS, place);
+    else place.replaceChildren();
+  }, ms);
+}
 
 /** Says something in the page's polite live region. */
 export function say(text, kind = '', link = null) {
   const place = document.getElementById('say');
   if (!place) return;
+  leaveIn(STAYS_MS[kind], place);
   place.className = kind;
   place.textContent = text;
   if (link) {
@@ -18,7 +35,17 @@ export function say(text, kind = '', link = null) {
   }
 }
 
+/** Back to a button that was left for the dialog; its row may have been drawn anew meanwhile, or have no such button any more. */
+function backTo(button, row) {
+  const action = button.getAttribute('formaction');
+  const same = button.isConnected ? button : action && document.querySelector(`button[formaction="${CSS.escape(action)}"]`);
+  const place = same || document.getElementById(row);
+  if (place && place !== same) place.tabIndex = -1;
+  place?.focus({ preventScroll: true });
+}
+
 function ask(button) {
+  const row = button.closest('[id]')?.id;
   return new Promise((decided) => {
     const dialog = document.createElement('dialog');
     dialog.className = 'confirm';
@@ -38,7 +65,7 @@ function ask(button) {
     dialog.append(text, choice(button.dataset.yes || words.yes, 'yes', 'danger'), ' ', no);
     dialog.addEventListener('close', () => {
       dialog.remove();
-      button.isConnected && button.focus();
+      backTo(button, row);
       decided(dialog.returnValue === 'yes');
     });
     document.body.append(dialog);
@@ -78,6 +105,8 @@ async function send(form, button) {
 
 /** Takes over `form#act` and every `form[data-act]`. One listener for all: a swapped row can't lose it. */
 export function startActions() {
+  const said = document.getElementById('say');
+  if (said?.textContent) leaveIn(STAYS_MS[said.className], said);
   document.addEventListener('submit', async (event) => {
     const form = event.target;
     if (!(form.id === 'act' || form.hasAttribute('data-act'))) return;
@@ -85,5 +114,11 @@ export function startActions() {
     const button = event.submitter;
     if (button?.dataset.confirm && !(await ask(button))) return;
     send(form, button);
+  });
+  document.addEventListener('click', async (event) => {
+    const from = document.getElementById(event.target.closest?.('[data-copy]')?.dataset.copy);
+    if (!from) return;
+    const done = await copyText(from.textContent.trim());
+    say(done ? words.copiedIt : words.notCopied, done ? 'good' : 'bad');
   });
 }

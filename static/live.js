@@ -3,6 +3,7 @@
 import { say, startActions } from './actions.js';
 import { Link } from './link.js';
 import { startLog } from './log.js';
+import { followRun } from './run.js';
 import { applyRows, replacePart, startRows } from './rows.js';
 import { setServerNow, showTimes, startTimes } from './times.js';
 import { words } from './words.js';
@@ -16,17 +17,42 @@ document.documentElement.classList.add('scripted');
 startTimes();
 startRows();
 startActions();
+showTab();
+
+/** On a phone the menu is wider than the page: the tab that is open is in sight. */
+function showTab() {
+  const menu = document.querySelector('.menu');
+  const tab = menu?.querySelector('[aria-current]');
+  if (!tab) return;
+  const [around, inner] = [menu.getBoundingClientRect(), tab.getBoundingClientRect()];
+  menu.scrollLeft += inner.left + inner.width / 2 - around.left - around.width / 2;
+}
 
 /** What the web node says of a service node that is away; none while it is there. */
 let away = document.getElementById('stale')?.innerHTML ?? '';
 let shown = away;
 let own = '';
 
+/** Marks what the page shows as old while nothing new can come: nobody takes a green pill for the present. */
+function mark(old) {
+  if (main.classList.contains('old') === old) return;
+  main.classList.toggle('old', old);
+  for (const note of document.querySelectorAll('.last-heard')) note.remove();
+  if (!old) return;
+  for (const place of document.querySelectorAll('#link .link-word, table:has(#dispatchers) caption')) {
+    const note = document.createElement('span');
+    note.className = 'last-heard';
+    note.textContent = ` ${words.lastHeard}`;
+    place.append(note);
+  }
+}
+
 /** Says that the connection is lost; without a text, what the web node has to say. */
 function banner(text, link = null) {
   const place = document.getElementById('stale');
   if (!place) return;
   own = text;
+  mark(Boolean(text));
   if (!text) {
     if (shown !== away) {
       shown = away;
@@ -68,6 +94,7 @@ function onMessage(log, message) {
     case 'snapshot':
     case 'patch':
       applyRows(message);
+      followRun();
       summary = message.summary ?? summary;
       if (summary) showSummary();
       main.dataset.service = summary?.state ?? '';

@@ -1,5 +1,7 @@
 // The log viewer: what the tab holds, the few rows that are painted, and what the reader does with them.
 
+import { say } from './actions.js';
+import { copyText } from './copy.js';
 import { Asked } from './log-asked.js';
 import { Intake, Rows, Waiting } from './log-buffer.js';
 import { fromMarkup, hits, marked, pattern, pieces, plain } from './log-text.js';
@@ -614,26 +616,8 @@ class LogView {
 
   async copy() {
     const lines = this.chosen();
-    try {
-      await navigator.clipboard.writeText(`${lines.join('\n')}\n`);
-      this.say(words.copied(lines.length));
-    } catch {
-      this.say(this.copyOldWay(`${lines.join('\n')}\n`) ? words.copied(lines.length) : words.notCopied);
-    }
-  }
-
-  /** Pages that are not served over https have no clipboard but this. */
-  copyOldWay(text) {
-    const area = make('textarea');
-    area.value = text;
-    area.className = 'unseen';
-    this.section.append(area);
-    const before = document.activeElement;
-    area.select();
-    const done = document.execCommand('copy');
-    area.remove();
-    before?.focus();
-    return done;
+    const done = await copyText(`${lines.join('\n')}\n`);
+    say(done ? words.copied(lines.length) : words.notCopied, done ? 'good' : 'bad');
   }
 
   pick(from, to) {

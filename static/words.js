@@ -13,6 +13,7 @@ export const words = {
   units: { d: 'd', h: 'h', min: 'min', s: 's' },
 
   // link
+  lastHeard: '(as last heard)',
   stale: (seconds) => `Nothing came for ${seconds} s: what you see may be old. Connecting again…`,
   waiting: (seconds) => `The connection to this web node is lost. Next attempt in ${seconds} s.`,
   connecting: 'The connection to this web node is lost. Connecting…',
@@ -33,6 +34,8 @@ export const words = {
   failed: (status) => `This did not work (status ${status}).`,
   yes: 'Yes, do it',
   no: 'No, leave it',
+
+  copiedIt: 'Copied.',
 
   // log
   pause: 'Pause',

@@ -37,7 +37,7 @@ pub enum Denied {
     #[error("this name and password do not go together")]
     Wrong,
     /// Too many failures for this name or from this address: try again later (429).
-    #[error("too many attempts; try again in {0} seconds")]
+    #[error("too many attempts; try again in {0} {unit}", unit = if *.0 == 1 { "second" } else { "seconds" })]
     Throttled(u64),
     /// May not see the pages.
     #[error("this user may not see these pages")]
@@ -172,6 +172,16 @@ impl SignIn {
         transaction.set_setup_link(&token::hash(secret.expose_secret()), expires_at).await?;
         transaction.commit().await?;
         Ok(Some(secret))
+    }
+
+    /// Whether a set-up link is valid now. It is not used up by asking.
+    pub async fn is_setup_link(&self, secret: &str) -> Result<bool, crate::store::error::Error> {
+        if !token::is_token(secret) || self.store.has_administrator().await? {
+            return Ok(false);
+        }
+        // taken, but never committed: what is not committed did not happen
+        let mut transaction = self.store.begin().await?;
+        transaction.take_setup_link(&token::hash(secret), self.clock.now()).await
     }
 
     /// Creates the first administrator by the link, and lets it in.

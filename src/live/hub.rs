@@ -164,6 +164,32 @@ impl Hub {
         tokio::time::timeout(patience, present).await.unwrap_or(false)
     }
 
+    /// Waits until a dispatcher is as `wanted` says, at most `patience`, and no longer than the link is live. Whether it is.
+    /// Only of use while a [`Watcher`] is held.
+    pub async fn shows(&self, dispatcher: &str, patience: Duration, wanted: impl Fn(&DispatcherState) -> bool) -> bool {
+        let mut versions = self.versions();
+        let shown = async {
+            loop {
+                versions.borrow_and_update();
+                if self.link().state != LinkState::Live {
+                    return false;
+                }
+                if self.dispatcher(dispatcher).is_some_and(|row| wanted(&row)) {
+                    return true;
+                }
+                if versions.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(patience, shown).await.unwrap_or(false)
+    }
+
+    /// One dispatcher as it is shown now; none if it is not known.
+    pub fn dispatcher(&self, name: &str) -> Option<Arc<DispatcherState>> {
+        self.mirror().row(name)
+    }
+
     /// What is known now. A page calls [`Hub::watch`] first and holds it for the request.
     pub fn picture(&self) -> Picture {
         let mut mirror = self.mirror();
@@ -482,6 +508,28 @@ mod tests {
             taking.take(Report::Beat { epoch: Epoch::from_u64(1), number: 0, at: Timestamp::from_micros(1) });
         });
         assert!(current);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_for_is_waited_for_but_not_for_ever() {
+        let hub = hub();
+        let queued = |row: &DispatcherState| row.queued == 2;
+        assert!(!hub.shows("a", Duration::from_secs(9), queued).await, "no link, no waiting");
+        live(&hub);
+        hub.take(whole(1, &["a", "b"]));
+        assert!(!hub.shows("a", Duration::from_secs(1), queued).await);
+        let (waiting, taking) = (hub.clone(), hub.clone());
+        let event =
+            |number, name: &str| Event { number, change: Change::Queued { dispatcher: name.into(), queued: 2 } };
+        let (shown, ()) = tokio::join!(waiting.shows("a", Duration::from_secs(1), queued), async move {
+            for (number, name) in [(1, "b"), (2, "a")] {
+                taking.take(Report::Events { epoch: Epoch::from_u64(1), events: vec![event(number, name)] });
+                taking.publish();
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(shown);
+        assert!(!hub.shows("none", Duration::from_secs(1), |_| true).await);
     }
 
     #[test]

@@ -148,6 +148,10 @@ impl Mirror {
         self.shared.clone()
     }
 
+    pub(crate) fn row(&self, name: &str) -> Option<Arc<DispatcherState>> {
+        self.rows.get(name).map(|(_, row)| Arc::clone(row))
+    }
+
     pub(crate) fn rows(&self) -> Vec<Arc<DispatcherState>> {
         self.rows.values().map(|(_, row)| Arc::clone(row)).collect()
     }

@@ -28,6 +28,8 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "favicon-gone.svg": SVG,
     "live.js": JAVASCRIPT,
     "actions.js": JAVASCRIPT,
+    "copy.js": JAVASCRIPT,
+    "run.js": JAVASCRIPT,
     "link.js": JAVASCRIPT,
     "log.js": JAVASCRIPT,
     "log-asked.js": JAVASCRIPT,

@@ -235,7 +235,7 @@ impl Running {
         Self {
             execution: run.execution.0,
             going: if live {
-                EN.running_for.markup("time", since(run.started_at))
+                EN.running_for.markup("when", ago(run.started_at))
             } else {
                 // nobody knows whether it goes on
                 EN.was_running.markup("when", ago(run.started_at))
@@ -394,8 +394,8 @@ mod tests {
         };
         let state = DispatcherState { activity: Activity::Running, running: vec![run], ..idle() };
         let (here, away) = (row_at(&state, true, NOW), row_at(&state, false, NOW));
-        assert!(here.contains("running for <time") && !here.contains("not heard of"), "{here}");
-        assert!(away.contains("not heard of since the service is away") && !away.contains("running for"), "{away}");
+        assert!(here.contains("began <time") && !here.contains("not heard of"), "{here}");
+        assert!(away.contains("not heard of since the service is away") && !here.contains("service is away"), "{away}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod csrf;
 mod form;
 pub mod fragment;
 mod headers;
+mod heard;
 mod history;
 mod html;
 mod lines;

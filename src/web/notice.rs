@@ -38,6 +38,7 @@ codes! {
     Paused = "paused" done_paused,
     Resumed = "resumed" done_resumed,
     Cancelled = "cancelled" done_cancelled,
+    CancelledAll = "cancelled-all" done_cancelled_all,
     NothingToCancel = "nothing-to-cancel" done_nothing_to_cancel,
     Reconnected = "reconnected" done_reconnected,
     Reconnecting = "reconnecting" done_reconnecting,

@@ -29,10 +29,11 @@ before(async () => {
   await robot.act('held', 'pause');
   await robot.act('long', 'run');
   await robot.state('long', 'running');
+  const [running] = await robot.executions('long');
   stage.command('user', 'add', 'eve', '--role', 'admin_viewer', '--token');
   stage.command('settings', 'set', 'Service.PollInterval', '9s');
   pages = [
-    '/status', '/dispatchers/hello', '/dispatchers/fails', '/executions', `/executions/${failed.id}`, '/settings',
+    '/status', '/dispatchers/hello', '/dispatchers/fails', '/executions', `/executions/${failed.id}`, `/executions/${running.id}`, '/settings',
     '/settings/Service.PollInterval', '/settings/Service.MessengerKey', '/nodes', '/audit', '/diagnostics', '/users', '/password', '/about',
     '/no-such-page',
   ];
@@ -148,17 +149,18 @@ test('without scripts: the same page, its lines, and every action a form', async
   await page.click('button[formaction="/dispatchers/hello/run"]');
   assert.ok(new URL(page.url()).pathname === '/status', `back on the page: ${page.url()}`);
   await eventually('the run', async () => (await robot.executions('hello')).length === before + 1);
-  await page.click('button[formaction="/dispatchers/hello/pause"]');
   // a run that was going on is shown as running until it ends
-  await eventually('paused', async () => {
+  await eventually('the end of the run', async () => {
     await page.reload();
-    return page.locator('#d-hello.state-paused').count();
+    return page.locator('#d-hello.state-idle').count();
   });
-  await page.click('button[formaction="/dispatchers/hello/resume"]');
-  await eventually('resumed', async () => {
-    await page.reload();
-    return page.locator('#d-hello:not(.state-paused)').count();
-  });
+  for (let round = 0; round < 3; round += 1) {
+    await page.click('button[formaction="/dispatchers/hello/pause"]');
+    assert.match(await page.textContent('#say'), /^Paused/);
+    assert.equal(await page.locator('#d-hello.state-paused').count(), 1, 'the page that says so shows it');
+    await page.click('button[formaction="/dispatchers/hello/resume"]');
+    assert.equal(await page.locator('#d-hello.state-paused').count(), 0, 'and that it goes on');
+  }
 
   await page.selectOption('#log-level', 'error');
   await page.locator('#log-filter button:not([type=button])').first().click();

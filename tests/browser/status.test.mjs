@@ -1,5 +1,6 @@
 // The Service Status page, alive: rows, lines, actions, and what it does when the node goes away.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { Stage, alive, eventually, job, percentile, picture } from './support.mjs';
 
@@ -11,9 +12,10 @@ let web;
 let service;
 
 before(async () => {
-  stage = new Stage(({ writer }) => [
+  stage = new Stage(({ writer, folder }) => [
     job('hello', ['sleep', '0.4']),
     job('long', ['bash', '-c', 'echo "::progress 3/10 indexing"; sleep 600']),
+    job('waits', ['bash', '-c', `echo it began; until [ -e ${folder}/go-on ]; do sleep 0.05; done; echo it is over`]),
     job('wild', ['printf', '%s\\n', WILD]),
     job('writer', ['bash', writer, '4000', '1000']),
     job('slow-writer', ['bash', writer, '240', '30']),
@@ -173,6 +175,91 @@ test("a dispatcher's page changes and grows without being loaded again", async (
   assert.equal(await page.evaluate(() => window.same), true, 'it is the page that was loaded');
   assert.equal(await page.locator('#dispatchers > tr').count(), 1, 'no other dispatcher comes');
   assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('the page of a run that goes on shows its end by itself', async () => {
+  const run = async () => {
+    await robot.act('waits', 'run');
+    await robot.state('waits', 'running');
+    return (await robot.executions('waits'))[0].id;
+  };
+  const page = await stage.page(`/executions/${await run()}`);
+  await page.waitForSelector('main[data-connection=open]');
+  assert.equal(await page.locator('#d-waits.state-running').count(), 1, 'its row is there, and alive');
+  fs.writeFileSync(`${stage.folder}/go-on`, '');
+  await page.waitForSelector('h1 + .outcome-normal');
+  assert.match(await page.textContent('.output'), /it is over/);
+  assert.equal(await page.locator('time.since').count(), 0, 'nothing counts on');
+  fs.rmSync(`${stage.folder}/go-on`);
+  await page.goto(`${stage.url}/executions/${await run()}`);
+  await page.waitForSelector('main[data-connection=open]');
+  await page.click('h1 ~ button[formaction$="/cancel"]');
+  await page.waitForSelector('h1 + .outcome-cancelled');
+  assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('the focus comes back from a question, although the row was drawn anew meanwhile', async () => {
+  await robot.act('long', 'run');
+  const page = await stage.page();
+  await alive(page);
+  const cancel = 'button[formaction="/dispatchers/long/cancel"]';
+  for (const leave of [() => page.keyboard.press('Escape'), () => page.click('dialog.confirm button.plain')]) {
+    await page.click(cancel);
+    await page.waitForSelector('dialog[open]');
+    await page.evaluate((selector) => { document.querySelector(selector).former = true; }, cancel);
+    await robot.act('long', 'pause');
+    await page.waitForSelector('#d-long .held');
+    await leave();
+    await page.waitForSelector('dialog.confirm', { state: 'detached' });
+    const focus = await page.evaluate(() => [document.activeElement.getAttribute('formaction'), document.activeElement.former]);
+    assert.deepEqual(focus, ['/dispatchers/long/cancel', undefined]);
+    await robot.act('long', 'resume');
+    await page.waitForSelector('#d-long:not(:has(.held))');
+  }
+  await robot.act('long', 'cancel');
+  await page.waitForSelector('#d-long:not(.state-running)');
+  await page.context().close();
+});
+
+test('an answer goes away by itself, but not from under the pointer', async () => {
+  const page = await stage.page('/about');
+  await page.clock.install();
+  await page.goto(`${stage.url}/nodes?done=paused`);
+  await page.locator('html.scripted').waitFor({ state: 'attached' });
+  const said = () => page.textContent('#say');
+  assert.match(await said(), /^Paused/);
+  await page.hover('#say');
+  await page.clock.fastForward(9_000);
+  assert.match(await said(), /^Paused/);
+  await page.mouse.move(1, 1);
+  await page.clock.fastForward(2_000);
+  assert.equal(await said(), '');
+  await page.context().close();
+});
+
+test('a filter that nothing passes says so in full, and how to take it back', async () => {
+  const page = await stage.page('/status?q=nothing-is-like-this');
+  await alive(page);
+  const row = page.locator('#log-lines > li.empty');
+  await row.locator('button').waitFor();
+  assert.ok(await row.evaluate((item) => {
+    const [outer, inner] = [item.getBoundingClientRect(), item.querySelector('button').getBoundingClientRect()];
+    return inner.top >= outer.top && inner.bottom <= outer.bottom;
+  }), 'the button is whole');
+  await row.locator('button').click();
+  await eventually('lines', async () => (await page.locator('#log-lines > li[data-seq]').count()) > 0);
+  await page.click('#log-copy');
+  await eventually('an answer', async () => /^[\d,]+ lines? copied$/.test(await page.textContent('#say')));
+  await page.context().close();
+});
+
+test('on a phone the tab that is open is in sight', async () => {
+  const page = await stage.page('/about', { viewport: { width: 390, height: 844 } });
+  await page.locator('html.scripted').waitFor({ state: 'attached' });
+  const { x, width } = await page.locator('.menu [aria-current]').boundingBox();
+  assert.ok(x >= 0 && x + width <= 391, `from ${x} to ${x + width}`);
   await page.context().close();
 });
 
@@ -352,7 +439,10 @@ test('a web node that is killed and started again: nothing lost, nothing twice',
   await eventually('the first lines', () => page.evaluate(() => window.numbers.size > 20));
   await web.kill();
   await eventually('word of it', () => page.evaluate(() => !document.querySelector('#stale')?.hidden || !/live/i.test(document.querySelector('#link').textContent)), 8_000);
+  await page.waitForSelector('main.old #link .last-heard', { state: 'attached' });
+  assert.match(await page.textContent('table:has(#dispatchers) caption'), /as last heard/);
   await web.start();
+  await page.waitForSelector('main:not(.old):not(:has(.last-heard))', { state: 'attached' });
   await eventually('the last line', () => page.evaluate(() => window.numbers.has(240)), 30_000);
   // lines that came many at once were never all on the screen: they are looked at one screen after the other
   await page.evaluate(async () => {

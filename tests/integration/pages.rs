@@ -181,8 +181,14 @@ async fn a_set_up_link_works_once_and_a_second_use_is_a_clear_page() {
     let site = Site::new().await;
     let link = site.web.sign_in.new_setup_link().await.unwrap().unwrap();
     let link = link.expose_secret();
-    let page = site.get(&format!("/setup?link={link}"), None).await;
-    assert_eq!(page.status, StatusCode::OK);
+    for wrong in [String::new(), "0".repeat(64), "nonsense".to_owned()] {
+        let dead = site.get(&format!("/setup?link={wrong}"), None).await;
+        assert_eq!(dead.status, StatusCode::GONE, "{wrong}: no form that leads nowhere");
+    }
+    for _ in 0..2 {
+        let page = site.get(&format!("/setup?link={link}"), None).await;
+        assert_eq!(page.status, StatusCode::OK, "looking does not use it up");
+    }
     let fields = |again| vec![("link", link), ("name", "ann"), ("password", PASSWORD), ("again", again)];
     let differs = site.post("/setup", None, &fields("something else")).await;
     assert_eq!(differs.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -411,6 +417,7 @@ async fn the_messenger_key_is_in_no_page() {
     let short = site.post("/settings", Some(&admin), &[(name, "c2hvcnQ="), ("step", "save")]).await;
     assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(short.body.contains("exactly 32 are needed") && !short.body.contains("c2hvcnQ="), "{}", short.body);
+    assert!(short.body.contains("id=\"replacement-fault\""), "on its own page, beside its field: {}", short.body);
     let empty = site.post("/settings", Some(&admin), &[(name, ""), ("step", "save")]).await;
     assert_eq!(empty.status, StatusCode::UNPROCESSABLE_ENTITY, "an empty key is none");
     for step in ["review", "edit", "save"] {
@@ -441,7 +448,7 @@ async fn users_are_made_changed_and_deleted_and_one_administrator_stays() {
     let made =
         site.post("/users", Some(&admin), &[("name", "bot"), ("role", "metrics_viewer"), ("with_token", "1")]).await;
     assert_eq!(made.status, StatusCode::OK);
-    let token = made.body.split("readonly value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let token = made.body.split("class=\"token\">").nth(1).unwrap().split('<').next().unwrap().to_owned();
     assert!(site.web.sign_in.user_of_token(&token).await.unwrap().is_some());
     for path in ["/users", "/users/bot", "/audit"] {
         assert!(!site.get(path, Some(&admin)).await.body.contains(&token), "{path}: a token is shown once");

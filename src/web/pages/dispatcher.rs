@@ -12,6 +12,7 @@ use crate::web::WebState;
 use crate::web::asked::{Behind, InPath, Nothing, OfExecution};
 use crate::web::form::Acting;
 use crate::web::fragment::{dispatcher_row, link_pill, stale};
+use crate::web::heard::Hearing;
 use crate::web::history::history;
 use crate::web::html::{Html, visible};
 use crate::web::notice::{Code, Done};
@@ -73,7 +74,7 @@ pub(crate) async fn dispatcher(
 }
 
 /// The dispatcher, and whether the service node says so itself.
-async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
+pub(crate) async fn find(web: &WebState, name: &str) -> Result<Option<(DispatcherState, bool)>, Problem> {
     web.hub.current(PATIENCE).await;
     let picture = web.hub.picture();
     if picture.link.state == LinkState::Live
@@ -92,22 +93,36 @@ pub(crate) async fn act(
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
     let actor = form.actor();
+    let heard = Hearing::of(&web, &name, &form.headers).await;
     let done = match verb.as_str() {
         "run" => {
             let asked = web.control.run(&actor, &name, Cause::Manual, form.fields.number("after"), None).await?;
+            if asked.new && asked.told {
+                heard.until_changed().await;
+            }
             Done::run(asked_code(&asked), asked.execution.id)
         }
         "pause" => {
-            web.control.pause(&actor, &name).await?;
+            if web.control.pause(&actor, &name).await? {
+                heard.until(|row| row.pause().is_some()).await;
+            }
             Code::Paused.into()
         }
         "resume" => {
-            web.control.resume(&actor, &name).await?;
+            if web.control.resume(&actor, &name).await? {
+                heard.until(|row| row.pause().is_none()).await;
+            }
             Code::Resumed.into()
         }
         "cancel" => match web.control.cancel_all(&actor, &name).await?.as_slice() {
             [] => Code::NothingToCancel.into(),
-            [first, ..] => Done::run(Code::Cancelled, first.id),
+            runs => {
+                heard.until_changed().await;
+                match runs {
+                    [one] => Done::run(Code::Cancelled, one.id),
+                    _ => Done::count(Code::CancelledAll, runs.len()),
+                }
+            }
         },
         _ => return Ok(Problem::not_found().into_response()),
     };
@@ -120,7 +135,12 @@ pub(crate) async fn cancel(
     OfExecution(id): OfExecution,
     Acting(form): Acting,
 ) -> Result<Response, Problem> {
+    let heard = match web.store.execution(id).await? {
+        Some(run) => Hearing::of(&web, &run.dispatcher, &form.headers).await,
+        None => Hearing::none(),
+    };
     let run = web.control.cancel(&form.actor(), id).await?;
+    heard.until_changed().await;
     Ok(Done::run(Code::Cancelled, run.id).answer(&form.headers, &format!("/executions/{id}")))
 }
 

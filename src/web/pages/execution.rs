@@ -12,16 +12,18 @@ use futures_util::stream;
 
 use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
 use crate::live::filter::LineFilter;
-use crate::model::execution::{Execution, Phase, Progress};
+use crate::model::execution::{Execution, Phase};
 use crate::model::log_entry::{LogLine, Stream};
 use crate::store::Store;
 use crate::store::executions::ExecutionFilter;
 use crate::store::logs::{KeptFilter, KeptRow};
 use crate::web::WebState;
 use crate::web::asked::{Behind, Nothing, OfExecution};
+use crate::web::fragment::{dispatcher_row, link_pill, stale};
 use crate::web::html::{Html, visible};
 use crate::web::lines::{GapRow, LogRow, of_kept};
 use crate::web::page::{Frame, Place, show};
+use crate::web::pages::dispatcher::find;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
@@ -50,11 +52,18 @@ struct ExecutionPage {
     ended: Phrase,
     duration: Html,
     message: Option<Html>,
-    progress: Option<(u8, Phrase)>,
     chain: Vec<RunRow>,
     rows: Vec<LogRow>,
     cut: Option<Phrase>,
     going_on: bool,
+    live: Option<Live>,
+}
+
+/// What scripts keep true while the run goes on.
+struct Live {
+    link: Html,
+    stale: Option<Phrase>,
+    row: Html,
 }
 
 /// GET `/executions/{id}`
@@ -64,18 +73,20 @@ pub(crate) async fn execution(
     OfExecution(id): OfExecution,
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
+    let _watcher = web.hub.watch();
     let run = found(&web.store, id).await?;
     let (mark, word) = words::mark(&run);
     let (rows, cut) = output(&web, &run).await?;
-    let progress = progress(&web, &run).map(|progress| {
-        let text = progress.text.as_deref().unwrap_or_default();
-        let words = if text.is_empty() { EN.steps } else { EN.steps_of };
-        let words = words.with("done", progress.done).with("total", progress.total).with("text", text);
-        (progress.percent(), words)
-    });
+    let going_on = run.phase() != Phase::Completed;
+    let live = if going_on { live(&web, &run).await? } else { None };
+    let mut frame = Frame::new(&web, &who, Place::Executions, EN.execution_title.with("n", id).plain()).noting(&done);
+    if live.is_some() {
+        // the page itself says how the link is
+        (frame.live, frame.warning) = (true, None);
+    }
     let page = ExecutionPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Executions, EN.execution_title.with("n", id).plain()).noting(&done),
+        frame,
         mark,
         word,
         phase: words::phase(run.phase()),
@@ -85,10 +96,10 @@ pub(crate) async fn execution(
         ended: words::ended(&run),
         duration: words::duration(&run),
         message: run.message.as_deref().map(visible),
-        progress,
         chain: chain(&web.store, &run).await?,
         cut: cut.then(|| EN.output_cut.with("n", LINES)),
-        going_on: run.phase() != Phase::Completed,
+        going_on,
+        live,
         rows,
         run,
     };
@@ -125,11 +136,15 @@ async fn output(web: &WebState, run: &Execution) -> Result<(Vec<LogRow>, bool), 
     Ok((of_kept(&kept, &LineFilter::default()), cut))
 }
 
-fn progress(web: &WebState, run: &Execution) -> Option<Progress> {
-    let picture = web.hub.picture();
-    let state = picture.state?;
-    let dispatcher = state.dispatchers.get(&run.dispatcher)?;
-    dispatcher.running.iter().find(|going_on| going_on.execution == run.id)?.progress.clone()
+/// The row of the run's dispatcher; none if nobody declares that any more.
+async fn live(web: &WebState, run: &Execution) -> Result<Option<Live>, Problem> {
+    let Some((dispatcher, heard)) = find(web, &run.dispatcher).await? else { return Ok(None) };
+    let link = web.hub.link();
+    Ok(Some(Live {
+        link: Html::rendered(link_pill(&link)),
+        stale: (!heard).then(|| stale(&link)),
+        row: Html::rendered(dispatcher_row(&dispatcher, heard)),
+    }))
 }
 
 /// The runs this one repeats and those that repeat it, oldest first; empty if it stands alone.

@@ -12,7 +12,7 @@ use crate::model::setting::SettingChange;
 use crate::web::WebState;
 use crate::web::applied::OnNode;
 use crate::web::asked::{Behind, InPath, Nothing};
-use crate::web::form::Acting;
+use crate::web::form::{Acting, Posted};
 use crate::web::html::Html;
 use crate::web::moment::stamp;
 use crate::web::notice::{Code, Done};
@@ -87,6 +87,19 @@ pub(crate) async fn generate(
     };
     let frame = Frame::new(&web, &form.who, Place::Settings, setting.name);
     Ok(show_as(fault.0, &page(&web, frame, setting, Some(fault.1)).await?))
+}
+
+/// A value of a secret that was refused: its own page again, with the reason beside the field. What was typed is not shown.
+pub(crate) async fn refused(
+    web: &WebState,
+    form: &Posted,
+    setting: &'static Setting,
+    why: &str,
+) -> Result<Response, Problem> {
+    let frame = Frame::new(web, &form.who, Place::Settings, setting.name);
+    let mut page = page(web, frame, setting, None).await?;
+    page.field.fault = Some("{why}".with("why", why));
+    Ok(show_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
 }
 
 fn known(name: &str) -> Result<&'static Setting, Problem> {

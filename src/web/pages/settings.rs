@@ -13,10 +13,12 @@ use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
 use crate::web::asked::Behind;
 use crate::web::form::{Acting, Fields, Posted};
+use crate::web::heard::settled;
 use crate::web::html::Html;
 use crate::web::moment::ago;
 use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show, show_as};
+use crate::web::pages::setting::refused;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
@@ -144,7 +146,7 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
         }
     }
     if !faults.is_empty() {
-        return Ok(edited(&web, &form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY));
+        return faulty(&web, &form, &book, &faults).await;
     }
     if changes.is_empty() {
         return Ok(Done::from(Code::Unchanged).answer(&form.headers, "/settings"));
@@ -158,7 +160,7 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
     // what the door would refuse is told before the review, beside its field
     match web.control.check_settings(wanted(&form, &changes)).await {
         Ok(()) => Ok(review(&web, &form, changes)),
-        Err(Refusal::Invalid(faults)) => Ok(edited(&web, &form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY)),
+        Err(Refusal::Invalid(faults)) => faulty(&web, &form, &book, &faults).await,
         Err(refusal) => Err(refusal.into()),
     }
 }
@@ -258,12 +260,13 @@ async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result
             Ok(if crate::web::problem::wants_json(&form.headers) {
                 done.answer(&form.headers, &target)
             } else {
+                settled(web, &saved).await;
                 done.redirect(&target)
             })
         }
         Err(Refusal::Invalid(faults)) => {
             let book = Book::read(web).await?;
-            Ok(edited(web, form, &book, &faults, StatusCode::UNPROCESSABLE_ENTITY))
+            faulty(web, form, &book, &faults).await
         }
         Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
             let book = Book::read(web).await?;
@@ -275,6 +278,18 @@ async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result
         }
         Err(refusal) => Err(refusal.into()),
     }
+}
+
+/// What is wrong with what was typed: a secret's own page says it there, for its field stands nowhere else.
+async fn faulty(web: &WebState, form: &Posted, book: &Book, faults: &[(String, String)]) -> Result<Response, Problem> {
+    if let [(name, why)] = faults
+        && let Some(setting) = Setting::find(name).filter(|setting| setting.secret)
+        && typed(&form.fields)?.len() == 1
+        && !crate::web::problem::wants_json(&form.headers)
+    {
+        return refused(web, form, setting, why).await;
+    }
+    Ok(edited(web, form, book, faults, StatusCode::UNPROCESSABLE_ENTITY))
 }
 
 /// The form again, with what was typed and what is wrong beside each field. Only the fields that were sent.

@@ -43,7 +43,7 @@ pub(crate) async fn setup(
     uri: Uri,
     Behind(query, _): Behind<LinkQuery>,
 ) -> Result<Response, Problem> {
-    if web.store.has_administrator().await? || query.link.is_empty() {
+    if !web.sign_in.is_setup_link(&query.link).await? {
         return Err(Denied::Link.into());
     }
     Ok(page(&headers, &uri, StatusCode::OK, query.link, String::new(), None))
