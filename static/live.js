@@ -39,7 +39,7 @@ function mark(old) {
   main.classList.toggle('old', old);
   for (const note of document.querySelectorAll('.last-heard')) note.remove();
   if (!old) return;
-  for (const place of document.querySelectorAll('#link .link-word, table:has(#dispatchers) caption')) {
+  for (const place of document.querySelectorAll('#link .link-word, .dense caption')) {
     const note = document.createElement('span');
     note.className = 'last-heard';
     note.textContent = ` ${words.lastHeard}`;

@@ -316,6 +316,12 @@ async fn a_double_click_runs_once_and_scripts_get_json() {
     assert_eq!(cancelled.location(), "/executions/4?done=cancelled&n=4");
     let page = site.get("/executions/4", Some(&admin)).await.body;
     assert!(page.contains("run now, by ann") && page.contains("cancelled"), "{page}");
+    for after in ["4", "5"] {
+        site.post_as("/dispatchers/disk-space/run", Some(&admin), &[("after", after)], &own).await;
+    }
+    let all = site.post("/dispatchers/disk-space/cancel", Some(&admin), &[]).await;
+    assert_eq!(all.location(), "/status?done=cancelled-all&n=2");
+    assert!(site.get(all.location(), Some(&admin)).await.body.contains("2 runs are being ended."));
     let log = site.get("/audit?action=dispatcher:run", Some(&admin)).await.body;
     assert!(log.contains("disk-space"), "{log}");
 }
