@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::support::node::{Node, Start, can_mount};
+use crate::support::node::{Node, Start, needs_mounts};
 use crate::support::robot::Robot;
 use crate::support::stage::{Stage, run};
 use crate::support::wait::{PATIENCE, eventually, so};
@@ -89,9 +89,7 @@ async fn prepared(stage: &Stage) -> String {
 
 #[tokio::test]
 async fn a_full_disk_is_told_nothing_is_lost_and_work_goes_on_when_there_is_space() {
-    if !can_mount() {
-        return;
-    }
+    needs_mounts();
     let stage = Stage::new().await;
     let token = prepared(&stage).await;
     let go = stage.path("go");
@@ -131,9 +129,7 @@ async fn a_full_disk_is_told_nothing_is_lost_and_work_goes_on_when_there_is_spac
 
 #[tokio::test]
 async fn a_start_on_a_full_disk_is_refused_and_spoils_nothing() {
-    if !can_mount() {
-        return;
-    }
+    needs_mounts();
     let stage = Stage::new().await;
     let token = prepared(&stage).await;
     let config = Jobs::default().shell("hello", "echo hello").save(&stage);
@@ -156,9 +152,7 @@ async fn a_start_on_a_full_disk_is_refused_and_spoils_nothing() {
 
 #[tokio::test]
 async fn a_data_directory_that_can_not_be_written_to_is_told_with_what_to_do() {
-    if !can_mount() {
-        return;
-    }
+    needs_mounts();
     let stage = Stage::new().await;
     prepared(&stage).await;
     let data = stage.data();

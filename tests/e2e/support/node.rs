@@ -77,7 +77,7 @@ impl Start {
         self.variable(&variable, value)
     }
 
-    /// With these mounts, which nobody else sees: a line of shell. Needs [`can_mount`].
+    /// With these mounts, which nobody else sees: a line of shell. See [`needs_mounts`].
     pub(crate) fn mounts(mut self, line: impl Into<String>) -> Self {
         self.mounts = Some(line.into());
         self
@@ -274,14 +274,11 @@ fn unshare() -> Command {
     command
 }
 
-/// Whether mounts of one's own can be had here. Where they can't, a test that needs them says that it is left out.
-pub(crate) fn can_mount() -> bool {
+/// Fails the test where no mounts of one's own can be had: it would show nothing then.
+pub(crate) fn needs_mounts() {
     let tried = unshare().args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]).stderr(Stdio::null()).status();
     let can = tried.is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("left out: this needs a mount namespace of its own, which can't be had here (unshare --mount)");
-    }
-    can
+    assert!(can, "this test needs a mount namespace of its own (unshare --mount, as root or in a user namespace)");
 }
 
 /// Whether a process is there and not just waiting to be forgotten.
