@@ -371,6 +371,8 @@ mod tests {
             heartbeat_at: NOW,
             stopped_at: None,
             key_fingerprint: None,
+            address: None,
+            address_override: None,
         };
         let alive = |node: &Node, after: u64| {
             node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after)), &[]).alive

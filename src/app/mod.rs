@@ -184,6 +184,8 @@ impl App {
                 store: self.store.clone(),
                 facts: self.facts.clone(),
                 role: self.role,
+                address: None,
+                alone: true,
                 settings: self.settings.clone(),
                 log: self.telemetry.ring().clone(),
                 dispatchers: part.dispatchers,

@@ -52,6 +52,8 @@ pub async fn register(
             heartbeat_at: clock.now(),
             stopped_at: None,
             key_fingerprint: Some(keys.fingerprint()),
+            address: None,
+            address_override: None,
         })
         .await?;
     transaction.commit().await

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// A handle on the stopping of one node; clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
+    /// The soft stop of the whole node, of which this may be a part.
+    whole: CancellationToken,
     tracker: TaskTracker,
     shared: Arc<Shared>,
 }
@@ -49,6 +51,14 @@ impl Drop for Named {
     }
 }
 
+impl Default for Shutdown {
+    fn default() -> Self {
+        let soft = CancellationToken::new();
+        let (hard, tracker, shared) = Default::default();
+        Self { whole: soft.clone(), soft, hard, tracker, shared }
+    }
+}
+
 /// Stops the node if an essential task falls, whether it returns or panics.
 struct Essential {
     name: &'static str,
@@ -59,7 +69,7 @@ impl Drop for Essential {
     fn drop(&mut self) {
         if !self.shutdown.is_stopping() {
             self.shutdown.shared.fallen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(self.name);
-            self.shutdown.stop();
+            self.shutdown.whole.cancel();
         }
     }
 }
@@ -84,7 +94,8 @@ impl Shutdown {
         })
     }
 
-    /// Runs a task without which the node is of no use: if it ends before the node stops, the node stops, as a failure.
+    /// Runs a task without which the node is of no use: if it ends before its part of the node stops, the whole node stops, as
+    /// a failure.
     pub fn spawn_essential<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -135,6 +146,7 @@ impl Shutdown {
         Self {
             soft: self.soft.child_token(),
             hard: self.hard.child_token(),
+            whole: self.whole.clone(),
             tracker: self.tracker.clone(),
             shared: Arc::clone(&self.shared),
         }
@@ -182,6 +194,20 @@ mod tests {
         shutdown.stopping().await;
         assert_eq!(shutdown.fallen(), Some("listener"));
         assert_eq!(shutdown.finished(Duration::from_secs(1)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_essential_task_of_a_part_is_essential_as_long_as_the_part_lasts() {
+        let whole = Shutdown::new();
+        let part = whole.child();
+        let stopping = part.clone();
+        let task = part.spawn_essential("dispatcher", async move { stopping.stopping().await });
+        part.stop();
+        task.await.unwrap();
+        assert!(!whole.is_stopping());
+        whole.child().spawn_essential("dispatcher", async {});
+        whole.stopping().await;
+        assert_eq!(whole.fallen(), Some("dispatcher"));
     }
 
     #[tokio::test]

@@ -7,7 +7,10 @@ use std::time::Duration;
 /// What may be the name of a dispatcher, and so of a job.
 pub const NAME: &str = "1 to 64 of a-z, 0-9, `-` and `_`, beginning with a letter or digit";
 
-/// The name of the dispatcher that says that the node lives.
+/// The name of the dispatcher that gives up runs of nodes that are gone.
+pub const FAILOVER: &str = "failover-detection";
+
+/// The name of the dispatcher that shows that service and database work.
 pub const HEARTBEAT: &str = "heartbeat";
 
 /// The name of the dispatcher that takes stored commands.
@@ -17,7 +20,7 @@ pub const EXECUTION_DISPATCH: &str = "execution-dispatch";
 pub const CLEAN_UP: &str = "clean-up";
 
 /// Names that no job can have: the product's own dispatchers have them.
-pub const RESERVED: &[&str] = &[HEARTBEAT, EXECUTION_DISPATCH, CLEAN_UP];
+pub const RESERVED: &[&str] = &[HEARTBEAT, FAILOVER, EXECUTION_DISPATCH, CLEAN_UP];
 
 /// Whether a text is `[a-z0-9][a-z0-9_-]{0,63}`: what [`NAME`] says in words.
 #[must_use]
@@ -55,6 +58,8 @@ pub struct Job {
     pub run_at_start: bool,
     /// Whether a time missed while the node was down is made up for, once.
     pub catch_up: bool,
+    /// Whether a run may go on while another node may start the same; if not it is ended before that.
+    pub overlap: bool,
 }
 
 /// What a job runs.

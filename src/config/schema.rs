@@ -76,6 +76,8 @@ pub mod name {
     pub const POLL_INTERVAL: &str = "Service.PollInterval";
     /// How often a node writes that it lives.
     pub const HEARTBEAT_INTERVAL: &str = "Service.HeartbeatInterval";
+    /// How long a node may be silent before it counts as gone, and how long a term as primary is.
+    pub const STALE_TIME: &str = "Service.StaleTime";
     /// How long a soft stop waits for runs.
     pub const STOP_PATIENCE: &str = "Service.StopPatience";
     /// The least level that enters the log.
@@ -149,8 +151,16 @@ pub const SETTINGS: &[Setting] = &[
     live(
         name::HEARTBEAT_INTERVAL,
         seconds(1, 5 * MINUTE),
-        "30s",
-        "How often every node writes into the database that it lives.",
+        "5s",
+        "How often every node writes into the database that it lives, and the primary that it stays primary. At most half of \
+         Service.StaleTime; a shorter one tells sooner and writes more.",
+    ),
+    live(
+        name::STALE_TIME,
+        seconds(3, 10 * MINUTE),
+        "15s",
+        "A node silent for so long counts as gone, and another service node takes its place as primary. Below 15s a slow \
+         database or a busy machine can be taken for a dead one.",
     ),
     live(
         name::STOP_PATIENCE,

@@ -190,6 +190,8 @@ mod tests {
             heartbeat_at,
             stopped_at: None,
             key_fingerprint: fingerprint.map(str::to_owned),
+            address: None,
+            address_override: None,
         }
     }
 

@@ -166,6 +166,8 @@ mod tests {
             heartbeat_at: NOW,
             stopped_at: None,
             key_fingerprint: None,
+            address: None,
+            address_override: None,
         }
     }
 

@@ -90,6 +90,10 @@ pub struct Node {
     pub stopped_at: Option<Timestamp>,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
+    /// Where it says it is reached by web nodes: a host, or `host:port`. Only service nodes say so.
+    pub address: Option<String>,
+    /// Where an administrator says it is reached; this counts.
+    pub address_override: Option<String>,
 }
 
 impl Node {

@@ -1,12 +1,17 @@
 //! What a runner writes: that a run began, that it ended, when the next one is due. One transaction each.
+//!
+//! A run begins only while this node is primary, as the database sees it in the same transaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::clock::Timestamp;
 use crate::base::id::ExecutionId;
 use crate::model::execution::{Execution, Outcome};
-use crate::service::parts::Parts;
+use crate::service::lead::Lead;
+use crate::service::parts::{Parts, TermParts};
 use crate::service::plan::Due;
+use crate::service::words;
+use crate::store::Transaction;
 use crate::store::error::Error;
 use crate::store::executions::NewExecution;
 
@@ -36,14 +41,31 @@ impl NextAt {
     }
 }
 
-/// Begins a run that is due. None if `limit` runs of the dispatcher go on already, as the database sees it.
+/// What came of claiming a run.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// It is this node's to run.
+    Mine(Box<Execution>),
+    /// It waits no more, or as many runs of its dispatcher go on as may.
+    Refused,
+    /// The database takes another node, or nobody, for the primary.
+    NotPrimary,
+}
+
+impl From<Option<Execution>> for Claim {
+    fn from(execution: Option<Execution>) -> Self {
+        execution.map_or(Self::Refused, |execution| Self::Mine(Box::new(execution)))
+    }
+}
+
+/// Begins a run that is due. Refused if `limit` runs of the dispatcher go on already, as the database sees it.
 pub(crate) async fn begin(
-    parts: &Parts,
+    parts: &TermParts,
     dispatcher: &str,
     due: &Due,
     limit: u32,
     next_at: &NextAt,
-) -> Result<Option<Execution>, Error> {
+) -> Result<Claim, Error> {
     let new = NewExecution {
         dispatcher: dispatcher.to_owned(),
         cause: due.cause,
@@ -54,49 +76,66 @@ pub(crate) async fn begin(
         retry_of: due.retry_of,
     };
     let mut transaction = parts.store.begin().await?;
+    if !is_primary(&mut transaction, parts, &parts.lead).await? {
+        return Ok(Claim::NotPrimary);
+    }
     let execution = transaction.begin_execution(&new, &parts.node, limit).await?;
     if execution.is_some() {
         // so that a node that dies now does not take this time for one it missed
         transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
     }
     transaction.commit().await?;
-    Ok(execution)
+    Ok(execution.into())
 }
 
-/// Takes a run that waits. None if it waits no more, or `limit` runs of the dispatcher go on already.
+async fn is_primary(transaction: &mut Transaction, parts: &Parts, lead: &Lead) -> Result<bool, Error> {
+    transaction.holds_lead(&parts.node, lead.fencing()).await
+}
+
+/// Takes a run that waits. Refused if it waits no more, or `limit` runs of the dispatcher go on already.
 pub(crate) async fn claim(
-    parts: &Parts,
+    parts: &TermParts,
     dispatcher: &str,
     id: ExecutionId,
     limit: u32,
     next_at: &NextAt,
-) -> Result<Option<Execution>, Error> {
+) -> Result<Claim, Error> {
     let mut transaction = parts.store.begin().await?;
+    if !is_primary(&mut transaction, parts, &parts.lead).await? {
+        return Ok(Claim::NotPrimary);
+    }
     let execution = transaction.claim_execution(id, &parts.node, limit, parts.clock.now()).await?;
     if execution.is_some() {
         transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
     }
     transaction.commit().await?;
-    Ok(execution)
+    Ok(execution.into())
 }
 
-/// Writes how a run ended, and when the dispatcher is due next.
+/// Writes how a run ended, and, as long as this node is primary, when the dispatcher is due next. False if it was given up
+/// meanwhile: then that stays its outcome, with a word that it went on.
 pub(crate) async fn finish(
-    parts: &Parts,
+    parts: &TermParts,
     dispatcher: &str,
     id: ExecutionId,
     verdict: &Verdict,
     next_at: &NextAt,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut transaction = parts.store.begin().await?;
-    // false if it had ended already: somebody else wrote an end, and a run has one
-    transaction.finish_execution(id, verdict.outcome, verdict.message.as_deref(), verdict.at).await?;
-    transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
-    transaction.commit().await
+    let first = transaction.finish_execution(id, verdict.outcome, verdict.message.as_deref(), verdict.at).await?;
+    if !first {
+        let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), verdict.at);
+        transaction.note_late_end(id, &parts.node, &text).await?;
+    }
+    if is_primary(&mut transaction, parts, &parts.lead).await? {
+        transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
+    }
+    transaction.commit().await?;
+    Ok(first)
 }
 
 /// Writes when a dispatcher is due next.
-pub(crate) async fn schedule(parts: &Parts, dispatcher: &str, next_at: &NextAt) -> Result<(), Error> {
+pub(crate) async fn schedule(parts: &TermParts, dispatcher: &str, next_at: &NextAt) -> Result<(), Error> {
     let mut transaction = parts.store.begin().await?;
     transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
     transaction.commit().await

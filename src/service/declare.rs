@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::Epoch;
-use crate::config::job::{EXECUTION_DISPATCH, HEARTBEAT, NAME, is_name};
+use crate::config::job::{EXECUTION_DISPATCH, NAME, is_name};
 use crate::config::schema::name;
 use crate::model::execution::Execution;
 use crate::protocol::event::{Change, Event};
@@ -49,7 +49,6 @@ pub(crate) fn enlist(dispatchers: Vec<Arc<dyn Dispatcher>>) -> (Vec<Entry>, Vec<
             Timetable::Manual
         });
         let interval_setting = match (definition.origin, name.as_str()) {
-            (Origin::BuiltIn, HEARTBEAT) => Some(name::HEARTBEAT_INTERVAL),
             (Origin::BuiltIn, EXECUTION_DISPATCH) => Some(name::POLL_INTERVAL),
             _ => None,
         };
@@ -172,6 +171,7 @@ mod tests {
                 retry_delay: Duration::ZERO,
                 run_at_start: false,
                 catch_up: false,
+                overlap: false,
                 quiet: false,
             }
         }

@@ -39,6 +39,8 @@ pub struct Definition {
     pub run_at_start: bool,
     /// Whether a time missed while the node was down is made up for, once.
     pub catch_up: bool,
+    /// Whether a run may go on when another node may have become primary, and may start the same. If not it is ended then.
+    pub overlap: bool,
     /// Whether its runs that did nothing worth telling are kept out of the log (a heartbeat).
     pub quiet: bool,
 }
@@ -60,6 +62,7 @@ impl Definition {
             retry_delay: Duration::from_mins(1),
             run_at_start: false,
             catch_up: false,
+            overlap: false,
             quiet: false,
         }
     }

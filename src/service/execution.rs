@@ -18,7 +18,7 @@ use crate::protocol::event::Change;
 use crate::service::dispatcher::{Dispatcher, Run, RunOutput, Verdict};
 use crate::service::feed::Feed;
 use crate::service::log::LogRing;
-use crate::service::parts::Parts;
+use crate::service::parts::TermParts;
 
 /// How long a run that was told to end may take before its future is dropped.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -29,11 +29,20 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// The longest message of a run's end, in bytes.
 const LONGEST_MESSAGE: usize = 1000;
 
+/// Why the node itself ends a run: it stops.
+pub(crate) const NODE_STOPPED: &str = "because the node stopped";
+
+/// Why the node itself ends a run: another may be primary, and start the same.
+pub(crate) const MAY_OVERLAP: &str =
+    "because this node could not prove in time that it is the primary, and another may start the same";
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// By itself.
     Itself(Verdict),
+    /// It did not begin: the node is primary no more.
+    NotBegun,
     /// It was told to end.
     Cancelled,
     /// It took longer than this.
@@ -64,8 +73,8 @@ impl Ended {
         Self { execution, at, took: Duration::ZERO, end, dropped: false }
     }
 
-    /// The outcome and what is said about it. `by` is who cancelled it; if nobody did, the node stopped.
-    pub(crate) fn judge(&self, by: Option<&str>) -> (Outcome, Option<String>) {
+    /// The outcome and what is said about it. `why` says who cancelled it, or what made the node end it.
+    pub(crate) fn judge(&self, why: Option<&str>) -> (Outcome, Option<String>) {
         let (outcome, message) = match &self.end {
             End::Itself(verdict) => {
                 // a dispatcher says how it went; who cancelled what is for the runner to say
@@ -75,10 +84,10 @@ impl Ended {
                 };
                 (outcome, verdict.message.clone())
             }
-            End::Cancelled => {
-                let by = by.map_or("because the node stopped".to_owned(), |by| format!("by {by}"));
-                (Outcome::Cancelled, Some(format!("cancelled {by}")))
+            End::NotBegun => {
+                (Outcome::Cancelled, Some("not begun: this node stopped being the primary at that moment".to_owned()))
             }
+            End::Cancelled => (Outcome::Cancelled, Some(format!("cancelled {}", why.unwrap_or(NODE_STOPPED)))),
             End::TimedOut(limit) => {
                 (Outcome::Error, Some(format!("it took longer than {} and was ended", show_duration(*limit))))
             }
@@ -103,7 +112,7 @@ fn one_line(text: &str) -> String {
 
 /// Runs a dispatcher once; `began` is when that was decided. Ends within [`GRACE`] after `cancel`, whatever the dispatcher does.
 pub(crate) async fn perform(
-    parts: Arc<Parts>,
+    parts: Arc<TermParts>,
     dispatcher: Arc<dyn Dispatcher>,
     limit: Option<Duration>,
     execution: Execution,
@@ -111,6 +120,16 @@ pub(crate) async fn perform(
     cancel: CancellationToken,
 ) -> Ended {
     let id = execution.id;
+    // the claim may have taken long, or the node been frozen since: what the database said then may not hold any more
+    if !parts.lead.holds() {
+        return Ended {
+            execution: id,
+            at: parts.clock.now(),
+            took: Duration::ZERO,
+            end: End::NotBegun,
+            dropped: false,
+        };
+    }
     let (progress, told) = watch::channel(None);
     // not a child of `cancel`: the run hears of it only after it is settled that it did not end by itself
     let stop = CancellationToken::new();
@@ -239,7 +258,8 @@ mod tests {
         assert_eq!(say(End::Itself(Verdict::normal(None)), None), (Outcome::Normal, String::new()));
         let cheat = Verdict { outcome: Outcome::Cancelled, message: None };
         assert_eq!(say(End::Itself(cheat), None).0, Outcome::Error);
-        assert_eq!(say(End::Cancelled, Some("ann")), (Outcome::Cancelled, "cancelled by ann".into()));
+        assert_eq!(say(End::NotBegun, None).0, Outcome::Cancelled);
+        assert_eq!(say(End::Cancelled, Some("by ann")), (Outcome::Cancelled, "cancelled by ann".into()));
         assert_eq!(say(End::Cancelled, None), (Outcome::Cancelled, "cancelled because the node stopped".into()));
         let (outcome, text) = say(End::TimedOut(Duration::from_secs(90)), None);
         assert_eq!((outcome, text.as_str()), (Outcome::Error, "it took longer than 1m 30s and was ended"));

@@ -1,5 +1,6 @@
 //! What every part of a service node uses: its database, state, log and clock.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,12 +14,14 @@ use crate::base::shutdown::Shutdown;
 use crate::config::settings::Settings;
 use crate::model::log_entry::{Level, LogEntry};
 use crate::service::feed::Feed;
+use crate::service::lead::Lead;
 use crate::service::log::LogRing;
 use crate::service::plan::Now;
 use crate::store::Store;
 use crate::store::error::Error;
 
 /// What every part of a service node uses.
+#[derive(Clone)]
 pub(crate) struct Parts {
     /// The database.
     pub store: Store,
@@ -32,10 +35,29 @@ pub(crate) struct Parts {
     pub node: NodeId,
     /// The settings in force.
     pub settings: watch::Receiver<Arc<Settings>>,
-    /// When to stop, and where tasks are spawned.
+    /// When the node is to stop, and where tasks are spawned.
     pub shutdown: Shutdown,
     /// Whether the database failed the last time it was asked: an outage is told once, not per try.
-    troubled: AtomicBool,
+    troubled: Arc<AtomicBool>,
+}
+
+/// What the loops of a term as primary use besides.
+#[derive(Clone)]
+pub(crate) struct TermParts {
+    /// What every part uses.
+    pub parts: Parts,
+    /// Stops when the term ends, or the node does.
+    pub over: Shutdown,
+    /// Whether this node is primary still.
+    pub lead: Lead,
+}
+
+impl Deref for TermParts {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Parts {
@@ -48,7 +70,7 @@ impl Parts {
         settings: watch::Receiver<Arc<Settings>>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { store, feed, log, clock, node, settings, shutdown, troubled: AtomicBool::new(false) }
+        Self { store, feed, log, clock, node, settings, shutdown, troubled: Arc::default() }
     }
 
     /// Both clocks, now.

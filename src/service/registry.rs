@@ -16,8 +16,10 @@ use crate::config::job::EXECUTION_DISPATCH;
 use crate::config::schema::name;
 use crate::model::execution::{Execution, Outcome};
 use crate::model::log_entry::Level;
+use crate::protocol::event::Change;
+use crate::protocol::state::Run;
 use crate::service::dispatchers::execution_dispatch::Ask;
-use crate::service::parts::Parts;
+use crate::service::parts::TermParts;
 use crate::service::runner::Orders;
 use crate::store::dispatchers::StoredDispatcher;
 use crate::store::error::Error;
@@ -42,7 +44,7 @@ pub(crate) struct Post {
 
 /// Takes what is stored and hands it out.
 pub(crate) struct Registry {
-    parts: Arc<Parts>,
+    parts: Arc<TermParts>,
     posts: BTreeMap<String, Post>,
     wake: Arc<Notify>,
     asks: mpsc::Receiver<Ask>,
@@ -50,6 +52,8 @@ pub(crate) struct Registry {
     handed_out: HashSet<ExecutionId>,
     /// How many were handed out since somebody asked.
     taken: u64,
+    /// Runs that a former primary goes on with, and their dispatchers.
+    elsewhere: BTreeMap<ExecutionId, String>,
 }
 
 /// What the database holds for this node.
@@ -58,16 +62,17 @@ struct Stored {
     dispatchers: Vec<StoredDispatcher>,
     queued: Vec<Execution>,
     cancels: Vec<Execution>,
+    elsewhere: Vec<Execution>,
 }
 
 impl Registry {
     pub(crate) fn new(
-        parts: Arc<Parts>,
+        parts: Arc<TermParts>,
         posts: BTreeMap<String, Post>,
         wake: Arc<Notify>,
         asks: mpsc::Receiver<Ask>,
     ) -> Self {
-        Self { parts, posts, wake, asks, handed_out: HashSet::new(), taken: 0 }
+        Self { parts, posts, wake, asks, handed_out: HashSet::new(), taken: 0, elsewhere: BTreeMap::new() }
     }
 
     /// Looks again and again until `end`.
@@ -125,7 +130,8 @@ impl Registry {
             Err(_) => Err(Error::Conflict("the database did not answer in time".to_owned())),
         };
         match self.parts.judge("what is stored for this node", read) {
-            Ok(stored) => {
+            Ok(mut stored) => {
+                self.show_elsewhere(std::mem::take(&mut stored.elsewhere)).await;
                 self.hand_out(stored).await;
                 true
             }
@@ -139,7 +145,49 @@ impl Registry {
             dispatchers: store.dispatchers().await?,
             queued: store.queued_executions().await?,
             cancels: store.cancel_requests(&self.parts.node).await?,
+            elsewhere: store.running_elsewhere(&self.parts.node).await?,
         })
+    }
+
+    /// Shows what a former primary still runs, until it ends there.
+    async fn show_elsewhere(&mut self, going: Vec<Execution>) {
+        let known = std::mem::take(&mut self.elsewhere);
+        for execution in &going {
+            self.elsewhere.insert(execution.id, execution.dispatcher.clone());
+            if !known.contains_key(&execution.id) {
+                let run = Run {
+                    execution: execution.id,
+                    cause: execution.cause,
+                    by: execution.requested_by.clone(),
+                    started_at: execution.started_at.unwrap_or(execution.queued_at),
+                    progress: None,
+                    cancelled_by: execution.cancelled_by.clone(),
+                };
+                self.parts.feed.change(Change::Started { dispatcher: execution.dispatcher.clone(), run });
+            }
+        }
+        for (id, dispatcher) in known {
+            if self.elsewhere.contains_key(&id) {
+                continue;
+            }
+            let Ok(Some(ended)) = self.parts.judge("the end of a run", self.parts.store.execution(id).await) else {
+                // looked for again at the next look
+                self.elsewhere.insert(id, dispatcher);
+                continue;
+            };
+            if let (Some(finished_at), Some(outcome)) = (ended.finished_at, ended.outcome) {
+                let started_at = ended.started_at.unwrap_or(ended.queued_at);
+                let (execution, message) = (id, ended.message);
+                self.parts.feed.change(Change::Finished {
+                    dispatcher,
+                    execution,
+                    started_at,
+                    finished_at,
+                    outcome,
+                    message,
+                });
+            }
+        }
     }
 
     async fn hand_out(&mut self, stored: Stored) {
@@ -159,6 +207,8 @@ impl Registry {
                 });
             }
         }
+        // who is primary no more leaves to the next one what it does not know
+        let refused = if self.parts.over.is_stopping() || !self.parts.lead.holds() { Vec::new() } else { refused };
         for (execution, why) in refused {
             self.refuse(&execution, &why).await;
         }
@@ -277,6 +327,7 @@ mod tests {
                 execution(5, "gone", None),
             ],
             cancels: vec![execution(6, "a", Some("ann")), execution(7, "gone", Some("ann"))],
+            elsewhere: Vec::new(),
         };
         let (orders, refused) = sort(stored, &posts);
         assert_eq!((ids(&orders["a"]), ids(&orders["b"])), (vec![2], vec![1, 3]));
@@ -297,6 +348,7 @@ mod tests {
             dispatchers: vec![dispatcher("a", true), dispatcher(EXECUTION_DISPATCH, true)],
             queued: vec![execution(1, "a", None), execution(2, EXECUTION_DISPATCH, None)],
             cancels: vec![execution(3, "a", Some("ann"))],
+            elsewhere: Vec::new(),
         };
         let (orders, refused) = sort(stored, &posts);
         assert!(refused.is_empty());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use crate::base::backoff::Backoff;
 use crate::base::clock::Timestamp;
@@ -17,10 +17,11 @@ use crate::model::log_entry::Level;
 use crate::protocol::event::Change;
 use crate::protocol::state::{Activity, Pause};
 use crate::service::activity::Facts;
-use crate::service::claims::{self, NextAt};
+use crate::service::claims::{self, Claim, NextAt};
 use crate::service::dispatcher::{Definition, Dispatcher};
-use crate::service::execution::{Ended, GRACE};
-use crate::service::parts::Parts;
+use crate::service::execution::{Ended, GRACE, MAY_OVERLAP, NODE_STOPPED};
+use crate::service::lead::Lead;
+use crate::service::parts::TermParts;
 use crate::service::plan::{Due, Plan};
 use crate::service::runs::{Runs, Step};
 use crate::service::schedule::in_words;
@@ -57,7 +58,10 @@ pub(crate) struct Charge {
 
 /// The loop around one dispatcher.
 pub(crate) struct Runner {
-    parts: Arc<Parts>,
+    parts: Arc<TermParts>,
+    lead: Lead,
+    /// How often runs that must not overlap were ended.
+    evictions: u32,
     definition: Definition,
     interval_setting: Option<&'static str>,
     plan: Plan,
@@ -88,12 +92,14 @@ struct Told {
 }
 
 impl Runner {
-    pub(crate) fn new(parts: Arc<Parts>, charge: Charge) -> Self {
+    pub(crate) fn new(parts: Arc<TermParts>, charge: Charge) -> Self {
         let Charge { dispatcher, definition, interval_setting, plan, paused, failing, orders } = charge;
         let next_at = NextAt::default();
         Self {
             runs: Runs::new(Arc::clone(&parts), dispatcher, definition.name.clone(), next_at.clone()),
             next_at,
+            lead: parts.lead.clone(),
+            evictions: parts.lead.evictions(),
             parts,
             definition,
             interval_setting,
@@ -111,11 +117,11 @@ impl Runner {
         }
     }
 
-    /// Works until the node stops, and then until its runs are over.
+    /// Works until the term or the node ends, and then until its runs are over.
     pub(crate) async fn run(mut self) {
         let parts = Arc::clone(&self.parts);
         let mut settings = parts.settings.clone();
-        while !parts.shutdown.is_stopping() {
+        while !parts.over.is_stopping() {
             self.plan.follow_clock(parts.now());
             self.begin_told().await;
             self.begin_due().await;
@@ -123,10 +129,11 @@ impl Runner {
             let wake_at = self.wake_at();
             tokio::select! {
                 biased;
-                () = parts.shutdown.stopping() => break,
+                () = parts.over.stopping() => break,
                 Some(step) = self.runs.next() => self.step(step),
                 Ok(()) = self.orders.changed() => self.obey().await,
                 Ok(()) = settings.changed() => self.follow_setting(),
+                () = self.lead.changed() => self.heed_lead(),
                 () = until(wake_at) => {}
             }
         }
@@ -150,7 +157,7 @@ impl Runner {
 
     /// Begins runs that somebody asked for. They begin also while the dispatcher is paused: a pause holds what it does by itself.
     async fn begin_told(&mut self) {
-        while self.is_free() && self.claim_at.is_none_or(|at| at <= Instant::now()) {
+        while self.is_free() && self.lead.holds() && self.claim_at.is_none_or(|at| at <= Instant::now()) {
             let Some(asked) = self.waiting.pop_front() else { return };
             let (now, at) = (self.parts.now(), Instant::now());
             let mut after = self.plan.clone();
@@ -159,15 +166,15 @@ impl Runner {
             let (name, limit) = (&self.definition.name, self.limit());
             let claimed = claims::claim(&self.parts, name, asked.id, limit, &self.next_at).await;
             match self.parts.judge("a run that waits", claimed) {
-                Ok(Some(execution)) => {
+                Ok(Claim::Mine(execution)) => {
                     self.plan = after;
                     self.claim_at = None;
                     self.claim_backoff.reset();
                     self.begun(&execution, 1, at);
                 }
                 // it waits no more; or it does, and the next look into the database brings it again
-                Ok(None) => {}
-                Err(_) => {
+                Ok(Claim::Refused) => {}
+                Ok(Claim::NotPrimary) | Err(_) => {
                     self.waiting.push_front(asked);
                     self.claim_at = Some(Instant::now() + self.claim_backoff.next_delay());
                 }
@@ -187,20 +194,24 @@ impl Runner {
             }
             return;
         }
+        if !self.lead.holds() {
+            self.plan.held_up(&due, now);
+            return;
+        }
         let at = Instant::now();
         let mut after = self.plan.clone();
         after.began(now);
         self.next_at.set(after.next_at(now));
         let begun = claims::begin(&self.parts, &self.definition.name, &due, self.limit(), &self.next_at).await;
         match self.parts.judge("a run that is due", begun) {
-            Ok(Some(execution)) => {
+            Ok(Claim::Mine(execution)) => {
                 self.plan = after;
                 self.begun(&execution, due.attempt, at);
             }
-            // paused in the database, which is about to be heard of
-            Ok(None) if self.runs.count() == 0 => self.plan.passed_over(self.parts.now()),
-            Ok(None) => self.pass_over(&due),
-            Err(_) => self.plan.held_up(&due, self.parts.now()),
+            // paused in the database, which is about to be heard of; or a run goes on at a former primary
+            Ok(Claim::Refused) if self.runs.count() == 0 => self.plan.passed_over(self.parts.now()),
+            Ok(Claim::Refused) => self.pass_over(&due),
+            Ok(Claim::NotPrimary) | Err(_) => self.plan.held_up(&due, self.parts.now()),
         }
     }
 
@@ -208,6 +219,21 @@ impl Runner {
     fn begun(&mut self, execution: &Execution, attempt: u32, at: Instant) {
         self.said_skipped = false;
         self.runs.begin(&self.definition, execution, attempt, at);
+    }
+
+    /// The term was prolonged, or is in doubt: another node may be primary by now.
+    fn heed_lead(&mut self) {
+        let evictions = self.lead.evictions();
+        if evictions != self.evictions {
+            self.evictions = evictions;
+            if !self.definition.overlap {
+                self.runs.cancel_all(MAY_OVERLAP);
+            }
+        }
+        if self.lead.holds() {
+            self.plan.released();
+            self.claim_at = None;
+        }
     }
 
     fn pass_over(&mut self, due: &Due) {
@@ -242,7 +268,7 @@ impl Runner {
             Outcome::Cancelled => {}
         }
         let retries = self.definition.retries;
-        let stopping = self.parts.shutdown.is_stopping();
+        let stopping = self.parts.over.is_stopping();
         let repeat =
             judged.outcome == Outcome::Error && judged.attempt <= retries && self.paused.is_none() && !stopping;
         if repeat {
@@ -326,13 +352,12 @@ impl Runner {
         }
     }
 
-    /// Begins nothing more. Runs may finish within `Service.StopPatience`; then, or at once after a hard stop, they are
-    /// cancelled. Their ends are written as long as the database takes them.
+    /// Begins nothing more. Where only the term is over, runs go on to their end. When the node stops they may finish within
+    /// `Service.StopPatience`; then, or at once after a hard stop, they are cancelled. Their ends are written as long as the
+    /// database takes them.
     async fn stop(&mut self) {
         let parts = Arc::clone(&self.parts);
-        let patience = parts.settings.borrow().duration(name::STOP_PATIENCE);
-        let patience_ends = Instant::now() + patience;
-        let mut give_up_at = None;
+        let (mut patience_ends, mut give_up_at) = (None, None);
         self.waiting.clear();
         while self.runs.count() > 0 {
             self.publish();
@@ -344,8 +369,12 @@ impl Runner {
                         self.runs.cancel(*id, by);
                     }
                 }
-                () = hurry(&parts, patience_ends), if give_up_at.is_none() => {
-                    self.runs.cancel_all();
+                () = self.lead.changed() => self.heed_lead(),
+                () = parts.shutdown.stopping(), if patience_ends.is_none() => {
+                    patience_ends = Some(Instant::now() + parts.settings.borrow().duration(name::STOP_PATIENCE));
+                }
+                () = hurry(&parts, patience_ends), if patience_ends.is_some() && give_up_at.is_none() => {
+                    self.runs.cancel_all(NODE_STOPPED);
                     // the time to react, and the time to write it down
                     give_up_at = Some(Instant::now() + GRACE * 2);
                 }
@@ -357,10 +386,11 @@ impl Runner {
 }
 
 /// Comes back when patience ends or a hard stop is asked for.
-async fn hurry(parts: &Parts, patience_ends: Instant) {
-    let patience = patience_ends.saturating_duration_since(Instant::now());
-    // either way it is time
-    let _ = timeout(patience, parts.shutdown.stopping_now()).await;
+async fn hurry(parts: &TermParts, patience_ends: Option<Instant>) {
+    tokio::select! {
+        () = until(patience_ends) => {}
+        () = parts.shutdown.stopping_now() => {}
+    }
 }
 
 /// Comes back at this moment; never, without one.

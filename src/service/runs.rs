@@ -20,13 +20,13 @@ use crate::protocol::state::Run;
 use crate::service::claims::{self, NextAt, Verdict};
 use crate::service::dispatcher::{Definition, Dispatcher};
 use crate::service::execution::{Ended, perform};
-use crate::service::parts::Parts;
+use crate::service::parts::TermParts;
 use crate::service::words;
 use crate::store::error::Error;
 
 /// The runs of one dispatcher, from their beginning until their end is written.
 pub(crate) struct Runs {
-    parts: Arc<Parts>,
+    parts: Arc<TermParts>,
     dispatcher: Arc<dyn Dispatcher>,
     name: String,
     next_at: NextAt,
@@ -39,7 +39,8 @@ struct Going {
     started_at: Timestamp,
     attempt: u32,
     cancel: CancellationToken,
-    cancelled_by: Option<String>,
+    /// Why it is to end, once it is.
+    cancelled: Option<String>,
     /// Set once it ended.
     verdict: Option<Verdict>,
     /// Whether its end could not be written at once.
@@ -52,7 +53,7 @@ pub(crate) enum Step {
     /// A run ended.
     Ended(Ended),
     /// Its end was written, or not.
-    Wrote(ExecutionId, Result<(), Error>),
+    Wrote(ExecutionId, Result<bool, Error>),
 }
 
 /// A run that ended, judged.
@@ -67,7 +68,7 @@ pub(crate) struct Judged {
 }
 
 impl Runs {
-    pub(crate) fn new(parts: Arc<Parts>, dispatcher: Arc<dyn Dispatcher>, name: String, next_at: NextAt) -> Self {
+    pub(crate) fn new(parts: Arc<TermParts>, dispatcher: Arc<dyn Dispatcher>, name: String, next_at: NextAt) -> Self {
         Self { parts, dispatcher, name, next_at, going: Vec::new(), steps: FuturesUnordered::new() }
     }
 
@@ -126,7 +127,7 @@ impl Runs {
             started_at,
             attempt,
             cancel,
-            cancelled_by: None,
+            cancelled: None,
             verdict: None,
             unwritten: false,
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(15)),
@@ -136,7 +137,7 @@ impl Runs {
     /// Judges a run that ended.
     pub(crate) fn judge(&mut self, ended: &Ended) -> Option<Judged> {
         let going = self.going.iter_mut().find(|going| going.execution == ended.execution)?;
-        let (outcome, message) = ended.judge(going.cancelled_by.as_deref());
+        let (outcome, message) = ended.judge(going.cancelled.as_deref());
         going.verdict = Some(Verdict { outcome, message: message.clone(), at: ended.at });
         Some(Judged { outcome, message, attempt: going.attempt })
     }
@@ -160,8 +161,12 @@ impl Runs {
     }
 
     /// The end of a run was written, or is to be tried again. Whether one that could not be written at once is written now.
-    pub(crate) fn wrote(&mut self, id: ExecutionId, result: Result<(), Error>) -> bool {
+    pub(crate) fn wrote(&mut self, id: ExecutionId, result: Result<bool, Error>) -> bool {
         let result = self.parts.judge("the end of a run", result);
+        if let Ok(false) = result {
+            let text = "this run had been given up as abandoned; another may have gone on at the same time";
+            self.parts.say(&self.name, Some(id), Level::Warn, text);
+        }
         let Some(at) = self.going.iter().position(|going| going.execution == id) else { return false };
         let going = &mut self.going[at];
         // told at the first try, whatever came of it: the run is over, and what is shown is to be so
@@ -187,17 +192,18 @@ impl Runs {
     /// Ends a run because somebody asked for it. No effect if it ended, or is ending already.
     pub(crate) fn cancel(&mut self, id: ExecutionId, by: &str) {
         let going = self.going.iter_mut().find(|going| going.execution == id && going.verdict.is_none());
-        if let Some(going) = going.filter(|going| going.cancelled_by.is_none()) {
-            going.cancelled_by = Some(by.to_owned());
+        if let Some(going) = going.filter(|going| going.cancelled.is_none()) {
+            going.cancelled = Some(format!("by {by}"));
             going.cancel.cancel();
             let dispatcher = self.name.clone();
             self.parts.feed.change(Change::Cancelling { dispatcher, execution: id, by: by.to_owned() });
         }
     }
 
-    /// Ends all, because the node stops.
-    pub(crate) fn cancel_all(&self) {
-        for going in &self.going {
+    /// Ends all, for a reason of the node's own.
+    pub(crate) fn cancel_all(&mut self, why: &str) {
+        for going in self.going.iter_mut().filter(|going| going.verdict.is_none()) {
+            going.cancelled.get_or_insert_with(|| why.to_owned());
             going.cancel.cancel();
         }
     }

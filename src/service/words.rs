@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::base::id::NodeId;
 use crate::model::execution::{Cause, Execution, Outcome};
 use crate::model::log_entry::Level;
 
@@ -48,6 +49,29 @@ pub(crate) fn ended(
         let _ = write!(text, " (repetition {attempt} of {retries} follows)");
     }
     (level, text)
+}
+
+/// How a run ended, as part of a sentence.
+pub(crate) fn adverb(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Normal => "normally",
+        Outcome::Warning => "with a warning",
+        Outcome::Error => "with an error",
+        Outcome::Cancelled => "early",
+        Outcome::Abandoned => "somehow",
+    }
+}
+
+/// So many runs.
+pub(crate) fn runs(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "run" } else { "runs" })
+}
+
+/// Why a run of another node is given up: that node gave no sign of life for too long.
+pub(crate) fn given_up(node: &NodeId) -> String {
+    format!(
+        "{node} gave no sign of life for too long while this ran; if that node lives, the run may still go on there"
+    )
 }
 
 /// Why a run that still counts as running when its node starts is over. What is known of when is its `finished_at`.

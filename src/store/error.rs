@@ -41,6 +41,12 @@ impl Error {
         Self::Broken(sqlx::Error::Decode(Box::new(error)))
     }
 
+    /// It took too long to be of use.
+    #[must_use]
+    pub const fn late() -> Self {
+        Self::timed_out()
+    }
+
     /// Nobody got out of the way in time.
     pub(crate) const fn timed_out() -> Self {
         Self::Busy(sqlx::Error::PoolTimedOut)

@@ -165,6 +165,16 @@ impl Store {
         read(sqlx::query_as(select!("where outcome is null order by id")).fetch_all(self.read()).await?)
     }
 
+    /// Those running on other nodes than this one, oldest first.
+    pub async fn running_elsewhere(&self, node: &NodeId) -> Result<Vec<Execution>, Error> {
+        read(
+            sqlx::query_as(select!("where outcome is null and started_at is not null and node <> $1 order by id"))
+                .bind(node.as_str())
+                .fetch_all(self.read())
+                .await?,
+        )
+    }
+
     /// Those running on this node that somebody asked to cancel.
     pub async fn cancel_requests(&self, node: &NodeId) -> Result<Vec<Execution>, Error> {
         read(

@@ -13,6 +13,7 @@ pub mod dispatchers;
 mod encryption_key;
 pub mod error;
 pub mod executions;
+pub mod leadership;
 pub mod lock;
 pub mod log_keeping;
 pub mod logs;

@@ -19,6 +19,8 @@ struct Row {
     heartbeat_at: i64,
     stopped_at: Option<i64>,
     key_fingerprint: Option<String>,
+    address: Option<String>,
+    address_override: Option<String>,
 }
 
 impl TryFrom<Row> for Node {
@@ -35,6 +37,8 @@ impl TryFrom<Row> for Node {
             heartbeat_at: Timestamp::from_micros(row.heartbeat_at),
             stopped_at: row.stopped_at.map(Timestamp::from_micros),
             key_fingerprint: row.key_fingerprint,
+            address: row.address,
+            address_override: row.address_override,
         })
     }
 }
@@ -43,7 +47,8 @@ impl Store {
     /// All, by id.
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let rows: Vec<Row> = sqlx::query_as(
-            "select id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint
+            "select id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address,
+                address_override
              from nodes order by id",
         )
         .fetch_all(self.read())
@@ -53,15 +58,17 @@ impl Store {
 }
 
 impl Transaction {
-    /// A node starts: this is what it is now.
+    /// A node starts: this is what it is now. What an administrator said about its address stays.
     pub async fn register_node(&mut self, node: &Node) -> Result<(), Error> {
         sqlx::query(
-            "insert into nodes (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            "insert into nodes
+                (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              on conflict (id) do update set
                 role = excluded.role, host = excluded.host, version = excluded.version, pid = excluded.pid,
                 started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
-                stopped_at = excluded.stopped_at, key_fingerprint = excluded.key_fingerprint",
+                stopped_at = excluded.stopped_at, key_fingerprint = excluded.key_fingerprint,
+                address = excluded.address",
         )
         .bind(node.id.as_str())
         .bind(node.role.as_str())
@@ -72,6 +79,7 @@ impl Transaction {
         .bind(node.heartbeat_at.as_micros())
         .bind(node.stopped_at.map(Timestamp::as_micros))
         .bind(&node.key_fingerprint)
+        .bind(&node.address)
         .execute(self.write())
         .await?;
         Ok(())
@@ -127,6 +135,16 @@ impl Transaction {
         .await?;
         let beats = beat.into_iter().flat_map(|(beat, stop)| [Some(beat), stop]).flatten();
         Ok(beats.chain(line).max().map(Timestamp::from_micros))
+    }
+
+    /// Says where a node is reached, whatever it says itself; none: where it says. False if there is none of this id.
+    pub async fn override_address(&mut self, id: &NodeId, address: Option<&str>) -> Result<bool, Error> {
+        let changed = sqlx::query("update nodes set address_override = $2 where id = $1")
+            .bind(id.as_str())
+            .bind(address)
+            .execute(self.write())
+            .await?;
+        Ok(changed.rows_affected() > 0)
     }
 
     /// Forgets it. False if there is none of this id.

@@ -162,6 +162,48 @@ impl Transaction {
         )
     }
 
+    /// Gives up runs of other nodes that gave no sign of life since `silent_since`, and of those that are not known any more: they
+    /// are abandoned as of that node's last heartbeat. `message` says why, given the node.
+    pub async fn abandon_runs_of_silent(
+        &mut self,
+        own: &NodeId,
+        silent_since: Timestamp,
+        message: impl Fn(&NodeId) -> String,
+    ) -> Result<Vec<Execution>, Error> {
+        let silent: Vec<(String, Option<i64>)> = sqlx::query_as(
+            "select distinct executions.node, nodes.heartbeat_at
+             from executions left join nodes on nodes.id = executions.node
+             where executions.outcome is null and executions.started_at is not null and executions.node <> $1
+                and (nodes.id is null or nodes.stopped_at is not null or nodes.heartbeat_at <= $2)",
+        )
+        .bind(own.as_str())
+        .bind(silent_since.as_micros())
+        .fetch_all(self.write_quietly())
+        .await?;
+        let mut abandoned = Vec::new();
+        for (node, seen) in silent {
+            let node = NodeId::new(node);
+            let why = message(&node);
+            abandoned.extend(self.abandon_executions(&node, seen.map(Timestamp::from_micros), &why).await?);
+        }
+        Ok(abandoned)
+    }
+
+    /// Adds to a run of this node that was given up that it ended after all.
+    pub async fn note_late_end(&mut self, id: ExecutionId, node: &NodeId, text: &str) -> Result<(), Error> {
+        sqlx::query(
+            "update executions set message = coalesce(message || '; ', '') || $4
+             where id = $1 and node = $2 and outcome = $3",
+        )
+        .bind(id.0)
+        .bind(node.as_str())
+        .bind(Outcome::Abandoned.as_str())
+        .bind(text)
+        .execute(self.write())
+        .await?;
+        Ok(())
+    }
+
     /// Deletes ended runs older than `age`, but never the newest `keep` of a dispatcher. How many went.
     pub async fn purge_executions(&mut self, age: Duration, keep: u32, now: Timestamp) -> Result<u64, Error> {
         let dispatchers: Vec<String> =

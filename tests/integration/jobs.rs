@@ -41,6 +41,7 @@ fn job(work: Work) -> Job {
         enabled: true,
         run_at_start: false,
         catch_up: false,
+        overlap: false,
     }
 }
 

@@ -214,6 +214,8 @@ async fn the_overlap_ends_at_once_when_every_live_node_applied() {
             heartbeat_at: front.now(),
             stopped_at: None,
             key_fingerprint: None,
+            address: None,
+            address_override: None,
         };
         let mut transaction = front.store.begin().await.unwrap();
         transaction.register_node(&node).await.unwrap();

@@ -103,5 +103,7 @@ fn node(id: &str) -> Node {
         heartbeat_at: at(0),
         stopped_at: None,
         key_fingerprint: None,
+        address: None,
+        address_override: None,
     }
 }

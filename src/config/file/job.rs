@@ -34,6 +34,7 @@ const KEYS: &[&str] = &[
     "enabled",
     "run_at_start",
     "catch_up",
+    "overlap",
 ];
 
 /// Those that mean something only beside `command`.
@@ -84,6 +85,7 @@ pub(crate) fn read<'t>(
     let concurrency = table.integer("concurrency", 1..=100, 1, problems);
     let run_at_start = table.boolean("run_at_start", false, problems);
     let catch_up = read_catch_up(&table, problems);
+    let overlap = read_overlap(&table, problems);
     let name = name?.to_owned();
     Some(Job {
         title: title.unwrap_or(&name).to_owned(),
@@ -98,6 +100,7 @@ pub(crate) fn read<'t>(
         enabled,
         run_at_start,
         catch_up,
+        overlap,
     })
 }
 
@@ -167,6 +170,18 @@ fn read_catch_up(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> bool {
         Some(other) => {
             table.wrong("catch_up", &format!("is `{}`", shown(other)), allowed, problems);
             true
+        }
+    }
+}
+
+fn read_overlap(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> bool {
+    let allowed = "`never` (a run is ended before another service node can start the same) or `allowed` (it goes on)";
+    match table.text("overlap", allowed, problems) {
+        None | Some("never") => false,
+        Some("allowed") => true,
+        Some(other) => {
+            table.wrong("overlap", &format!("is `{}`", shown(other)), allowed, problems);
+            false
         }
     }
 }

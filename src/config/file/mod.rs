@@ -286,6 +286,7 @@ mod tests {
             enabled = false
             run_at_start = true
             catch_up = "skip"
+            overlap = "allowed"
             [[job]]
             name = "site"
             http = "https://Example.org"
@@ -323,11 +324,12 @@ mod tests {
                 enabled: false,
                 run_at_start: true,
                 catch_up: false,
+                overlap: true,
             }
         );
         assert_eq!(site.work, Work::Http { url: "https://example.org/".into(), expect: vec![200, 301] });
         assert_eq!((&*site.title, site.timeout), ("site", Duration::from_secs(30)));
-        assert!(site.enabled && site.catch_up && !site.run_at_start);
+        assert!(site.enabled && site.catch_up && !site.run_at_start && !site.overlap);
     }
 
     #[test]
@@ -412,6 +414,7 @@ timeout = "soon"
             (&format!("{command}\nretry_delay = \"2h\""), "`retry_delay` is `2h`; allowed: a time from 1s to 1h"),
             (&format!("{command}\nenabled = \"yes\""), "`enabled` is a text; allowed: true or false"),
             (&format!("{command}\ncatch_up = \"twice\""), "`catch_up` is `twice`"),
+            (&format!("{command}\noverlap = \"always\""), "`overlap` is `always`"),
             (&format!("{command}\ntime_zone = \"Europe/Berlin\""), "`time_zone` has no meaning with a manual job"),
             (&format!("{command}\ntime_zone = \"Europe/Berlim\""), "perhaps Europe/Berlin is meant"),
             (&format!("{command}\ntitle = \"a\\u0007b\""), "`title` holds control characters (`a\\u{7}b`)"),

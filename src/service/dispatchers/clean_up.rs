@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::base::chain::chain;
 use crate::base::clock::Timestamp;
-use crate::config::job::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
+use crate::config::job::{CLEAN_UP, EXECUTION_DISPATCH, FAILOVER, HEARTBEAT};
 use crate::config::schema::name;
 use crate::config::settings::Settings;
 use crate::service::dispatcher::{Definition, Dispatcher, Run, Verdict};
@@ -57,7 +57,7 @@ impl Kind {
             Self::Executions => {
                 let keep = count(name::EXECUTION_COUNT);
                 // thousands a day of which none is worth keeping, nor telling that it went
-                for often in [HEARTBEAT, EXECUTION_DISPATCH] {
+                for often in [HEARTBEAT, FAILOVER, EXECUTION_DISPATCH] {
                     transaction.purge_uneventful(often, keep).await?;
                 }
                 transaction.purge_executions(settings.duration(name::EXECUTION_AGE), keep, now).await

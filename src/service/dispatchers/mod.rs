@@ -2,6 +2,7 @@
 
 pub(crate) mod clean_up;
 pub(crate) mod execution_dispatch;
+pub(crate) mod failover;
 pub(crate) mod heartbeat;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ fn built_in(name: &str, title: &str, description: &str, interval: Duration, time
         retry_delay: Duration::from_secs(1),
         run_at_start: true,
         catch_up: false,
+        overlap: false,
         quiet: true,
     }
 }

@@ -62,6 +62,7 @@ fn definition(job: &Job, timeout: Duration) -> Definition {
         retry_delay: job.retry_delay,
         run_at_start: job.run_at_start,
         catch_up: job.catch_up,
+        overlap: job.overlap,
         quiet: false,
     }
 }

@@ -131,6 +131,8 @@ impl Stage {
             store: self.web.store.clone(),
             facts,
             role: Role::Service,
+            address: None,
+            alone: true,
             settings: self.settings.subscribe(),
             log: log.clone(),
             dispatchers: Vec::new(),

@@ -218,6 +218,8 @@ impl Site {
                 heartbeat_at: now,
                 stopped_at: None,
                 key_fingerprint: Some("7f3a91c07f3a91c0".to_owned()),
+                address: None,
+                address_override: None,
             })
             .await
             .unwrap();

@@ -40,7 +40,7 @@ async fn what_a_run_says_is_kept_with_its_number() {
 async fn a_node_with_nothing_to_do_says_nothing() {
     let data = tempdir().unwrap();
     let node = Setup::new().with("Service.HeartbeatInterval", "1s").start(data.path(), Vec::new()).await;
-    node.ended_runs("heartbeat", 2).await;
+    node.ended_runs("heartbeat", 1).await;
     node.ended_runs("execution-dispatch", 2).await;
     let lines = kept(&node, KeptFilter { limit: 100, ..KeptFilter::default() }).await;
     assert!(lines.iter().all(|(_, source, _)| source != "heartbeat" && source != "execution-dispatch"), "{lines:?}");

@@ -3,6 +3,7 @@
 mod links;
 mod log;
 mod mirror;
+mod primary;
 mod runs;
 mod starts;
 
@@ -54,11 +55,13 @@ struct Setup {
     clock: SharedClock,
     id: NodeId,
     fixed: Fixed,
+    alone: bool,
 }
 
 impl Setup {
     fn new() -> Self {
-        let setup = Self { clock: Arc::new(SystemClock), id: NodeId::random("service"), fixed: Fixed::default() };
+        let setup =
+            Self { clock: Arc::new(SystemClock), id: NodeId::random("service"), fixed: Fixed::default(), alone: true };
         setup.with("Service.PollInterval", "1s")
     }
 
@@ -101,6 +104,8 @@ impl Setup {
             store: store.clone(),
             facts,
             role: Role::Service,
+            address: None,
+            alone: self.alone,
             settings: watched,
             log: log.clone(),
             dispatchers,
@@ -237,6 +242,7 @@ fn definition(name: &str, schedule: Schedule) -> Definition {
         retry_delay: Duration::from_millis(10),
         run_at_start: false,
         catch_up: false,
+        overlap: false,
         quiet: false,
     }
 }

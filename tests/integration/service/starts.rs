@@ -7,7 +7,7 @@ use std::time::Duration;
 use switchboard::base::clock::{Clock as _, ManualClock, Timestamp};
 use switchboard::base::shutdown::Shutdown;
 use switchboard::config::job::Schedule;
-use switchboard::config::job::{CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT};
+use switchboard::config::job::{CLEAN_UP, EXECUTION_DISPATCH, FAILOVER, HEARTBEAT};
 use switchboard::config::settings::{Fixed, Settings, Source};
 use switchboard::model::execution::{Cause, Outcome};
 use switchboard::service::dispatcher::Verdict;
@@ -21,7 +21,7 @@ use crate::service::{Act, LIMIT, Setup, definition, eventually, open, played};
 async fn every_built_in_dispatcher_runs_at_the_start_and_the_node_says_that_it_lives() {
     let data = tempdir().unwrap();
     let node = Setup::new().start(data.path(), Vec::new()).await;
-    for name in [HEARTBEAT, EXECUTION_DISPATCH, CLEAN_UP] {
+    for name in [HEARTBEAT, FAILOVER, EXECUTION_DISPATCH, CLEAN_UP] {
         let runs = node.ended_runs(name, 1).await;
         assert_eq!((runs[0].cause, runs[0].outcome), (Cause::StartUp, Some(Outcome::Normal)), "{name}");
     }
@@ -31,7 +31,7 @@ async fn every_built_in_dispatcher_runs_at_the_start_and_the_node_says_that_it_l
     let dispatchers = node.store.dispatchers().await.unwrap();
     assert_eq!(
         dispatchers.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(),
-        [CLEAN_UP, EXECUTION_DISPATCH, HEARTBEAT]
+        [CLEAN_UP, EXECUTION_DISPATCH, FAILOVER, HEARTBEAT]
     );
     assert!(dispatchers.iter().all(|row| row.next_at.is_some() && row.title != row.name));
     node.stop().await;
@@ -70,14 +70,14 @@ fn settings_that_change_while_a_node_starts_keep_nothing_from_starting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_heartbeat_follows_its_setting_at_once() {
+async fn an_interval_follows_its_setting_at_once() {
     let data = tempdir().unwrap();
-    let node = Setup::new().with("Service.HeartbeatInterval", "5m").start(data.path(), Vec::new()).await;
-    node.ended_runs(HEARTBEAT, 1).await;
+    let node = Setup::new().with("Service.PollInterval", "1m").start(data.path(), Vec::new()).await;
+    node.ended_runs(EXECUTION_DISPATCH, 1).await;
     let mut fixed = Fixed::default();
-    fixed.set("Service.HeartbeatInterval", "1s", Source::Environment).unwrap();
+    fixed.set("Service.PollInterval", "1s", Source::Environment).unwrap();
     node.settings.send_replace(Arc::new(Settings::resolve(&fixed, []).0));
-    let runs = node.ended_runs(HEARTBEAT, 2).await;
+    let runs = node.ended_runs(EXECUTION_DISPATCH, 2).await;
     assert_eq!(runs[1].cause, Cause::Schedule);
     node.stop().await;
 }

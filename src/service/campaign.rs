@@ -1,0 +1,279 @@
+//! Beats, stands for primary, stays it, and gives it back: the loop that decides whether this node's dispatchers run.
+//!
+//! Every `Service.HeartbeatInterval` it writes that this node lives, and, as primary, that it stays so for `Service.StaleTime` from
+//! then on. A standby takes over when that term is over. What a standby waits for is read from the database, which alone
+//! knows the time; how long this node may rely on its own term is counted here, from before the renewal was sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::base::id::NodeId;
+use crate::config::schema::name;
+use crate::messenger::secure::SharedKeys;
+use crate::service::crew::Crew;
+use crate::service::lead::{Grip, Lead};
+use crate::service::term::{self, Term};
+use crate::store::error::Error;
+use crate::store::leadership::Leadership;
+
+/// Changes of the database are looked at so far apart at least: each run makes some.
+const APART: Duration = Duration::from_millis(250);
+
+/// A standby looks this much after the term it waits for should be over.
+const AFTER_EXPIRY: Duration = Duration::from_millis(50);
+
+/// After the database failed it is asked again this soon, so that a term is not lost by one lost beat.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long a stopping node tries to give its term back.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The loop.
+pub(crate) struct Campaign {
+    crew: Arc<Crew>,
+    keys: SharedKeys,
+    /// Whether no other service node can live on this database.
+    alone: bool,
+    standing: Standing,
+    /// Terms whose runs go on.
+    ending: Vec<JoinHandle<()>>,
+    /// Whether other service nodes lived when it was last looked.
+    others: bool,
+    /// As whose standby this node is shown.
+    shown: Option<NodeId>,
+}
+
+enum Standing {
+    /// Another node is primary, or nobody is.
+    Standby {
+        /// When the present term is over, unless it is prolonged.
+        free_at: Option<Instant>,
+    },
+    /// This node is.
+    Primary { lead: Lead, grip: Grip, term: Option<Term>, evicted: bool },
+}
+
+/// What a beat brought to light.
+struct Look {
+    leadership: Leadership,
+    renewed: bool,
+    others: bool,
+}
+
+impl Campaign {
+    pub(crate) fn new(crew: Arc<Crew>, keys: SharedKeys, alone: bool) -> Self {
+        let standing = Standing::Standby { free_at: None };
+        Self { crew, keys, alone, standing, ending: Vec::new(), others: false, shown: None }
+    }
+
+    /// The first beat: becomes primary if nobody is.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
+        self.step().await
+    }
+
+    /// Goes on until the node stops and all its runs are over.
+    pub(crate) async fn run(mut self) {
+        let shutdown = self.crew.parts.shutdown.clone();
+        let mut changes = self.crew.parts.store.changes();
+        let mut settings = self.crew.parts.settings.clone();
+        let mut failed = false;
+        loop {
+            let beat = settings.borrow_and_update().duration(name::HEARTBEAT_INTERVAL);
+            let looked_at = Instant::now();
+            let next = looked_at + if failed { AFTER_FAILURE.min(beat) } else { beat };
+            tokio::select! {
+                () = shutdown.stopping() => break,
+                () = sleep_until(self.wake_at(next)) => {}
+                Ok(()) = changes.changed() => sleep_until(looked_at + APART).await,
+                Ok(()) = settings.changed() => {}
+            }
+            changes.borrow_and_update();
+            self.heed_deadline();
+            let stepped = self.step().await;
+            failed = self.crew.parts.judge("who is primary", stepped).is_err();
+            self.heed_deadline();
+        }
+        self.stop().await;
+    }
+
+    /// The next beat, or what comes before it: the end of the own term, or of the one that is waited for.
+    fn wake_at(&self, beat: Instant) -> Instant {
+        match &self.standing {
+            Standing::Standby { free_at } => free_at.map_or(beat, |at| beat.min(at + AFTER_EXPIRY)),
+            Standing::Primary { grip, evicted: false, .. } => beat.min(grip.good_until()),
+            Standing::Primary { .. } => beat,
+        }
+    }
+
+    /// Once the own term could not be prolonged in time, another node may be primary: runs that must not overlap are ended. Where
+    /// no other service node lives, none can be, and they go on.
+    fn heed_deadline(&mut self) {
+        if let Standing::Primary { lead, grip, evicted, .. } = &mut self.standing
+            && !*evicted
+            && !lead.holds()
+        {
+            *evicted = true;
+            let what = if self.others { "runs that must not overlap are ended" } else { "what runs goes on" };
+            tracing::warn!(
+                "the database could not be told in time that this node is the primary: nothing begins; {what}"
+            );
+            if self.others {
+                grip.evict();
+            }
+        }
+    }
+
+    /// One beat, and what follows from it.
+    async fn step(&mut self) -> Result<(), Error> {
+        self.ending.retain(|ending| !ending.is_finished());
+        let stale = self.crew.parts.settings.borrow().duration(name::STALE_TIME);
+        let sent = Instant::now();
+        let look = timeout(stale / 2, self.look(stale)).await.map_err(|_| Error::late())??;
+        self.others = look.others;
+        match &mut self.standing {
+            Standing::Primary { grip, evicted, .. } if look.renewed => {
+                grip.prolong(sent + stale);
+                if std::mem::take(evicted) {
+                    tracing::info!("this node is the primary still, and goes on");
+                }
+                self.take_up().await?;
+                self.hand_over_if_asked(&look.leadership).await
+            }
+            Standing::Primary { .. } => {
+                let by = look.leadership.primary().map_or_else(|| "another node".to_owned(), NodeId::to_string);
+                tracing::warn!("{by} is the primary now: this node begins nothing more");
+                self.step_down(true);
+                self.stand_by(&look.leadership).await
+            }
+            Standing::Standby { .. } if look.leadership.primary().is_none() || self.alone => {
+                self.take(sent, stale, &look.leadership).await
+            }
+            Standing::Standby { .. } => self.stand_by(&look.leadership).await,
+        }
+    }
+
+    /// Writes that this node lives and, as primary, that it stays so; reads who is primary.
+    async fn look(&self, stale: Duration) -> Result<Look, Error> {
+        let parts = &self.crew.parts;
+        let fingerprint = self.keys.fingerprint();
+        let mut transaction = parts.store.begin().await?;
+        transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await?;
+        let renewed = match &self.standing {
+            Standing::Primary { lead, .. } => transaction.renew_lead(&parts.node, lead.fencing(), stale).await?,
+            Standing::Standby { .. } => false,
+        };
+        transaction.commit().await?;
+        let now = parts.clock.now();
+        let nodes = parts.store.nodes().await?;
+        let others =
+            nodes.iter().any(|node| node.id != parts.node && node.role.has_service() && node.lives(now, stale));
+        Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone })
+    }
+
+    async fn take(&mut self, sent: Instant, stale: Duration, seen: &Leadership) -> Result<(), Error> {
+        let parts = &self.crew.parts;
+        let mut transaction = parts.store.begin().await?;
+        let taken = transaction.take_lead(&parts.node, stale, self.alone).await?;
+        transaction.commit().await?;
+        let Some(fencing) = taken else { return self.stand_by(seen).await };
+        let (grip, lead) = Lead::begin(fencing, sent + stale);
+        self.standing = Standing::Primary { lead, grip, term: None, evicted: false };
+        self.shown = None;
+        self.take_up().await
+    }
+
+    /// Starts the dispatchers, if that has not been done.
+    async fn take_up(&mut self) -> Result<(), Error> {
+        if let Standing::Primary { lead, term, .. } = &mut self.standing
+            && term.is_none()
+        {
+            *term = Some(Term::begin(&self.crew, lead.clone()).await?);
+        }
+        Ok(())
+    }
+
+    async fn hand_over_if_asked(&mut self, leadership: &Leadership) -> Result<(), Error> {
+        let Some((by, to)) = &leadership.asked else { return Ok(()) };
+        let Standing::Primary { lead, .. } = &self.standing else { return Ok(()) };
+        let fencing = lead.fencing();
+        let to = to.as_ref().map_or_else(|| "another node".to_owned(), NodeId::to_string);
+        tracing::info!("{by} wants {to} to be the primary: this node begins nothing more, what runs goes on");
+        self.step_down(false);
+        self.give_back(fencing, true).await
+    }
+
+    async fn give_back(&self, fencing: i64, handing_over: bool) -> Result<(), Error> {
+        let parts = &self.crew.parts;
+        let mut transaction = parts.store.begin().await?;
+        transaction.release_lead(&parts.node, fencing, handing_over).await?;
+        transaction.commit().await
+    }
+
+    /// Is primary no more. Runs go on to their end; those that must not overlap only if nobody else can be primary yet.
+    fn step_down(&mut self, evict: bool) {
+        let standing = std::mem::replace(&mut self.standing, Standing::Standby { free_at: None });
+        let Standing::Primary { grip, term, .. } = standing else { return };
+        if evict {
+            grip.evict();
+        }
+        grip.give_up();
+        if let Some(term) = term {
+            term.end();
+            self.ending.push(self.crew.parts.shutdown.spawn("end of a term", async move {
+                term.over().await;
+                drop(grip);
+            }));
+        }
+    }
+
+    /// Notes whose standby this node is, and until when at least.
+    async fn stand_by(&mut self, seen: &Leadership) -> Result<(), Error> {
+        let Standing::Standby { free_at } = &mut self.standing else { return Ok(()) };
+        *free_at = seen.primary().map(|_| Instant::now() + seen.left);
+        let primary = seen.holder.clone().unwrap_or_else(|| NodeId::new(""));
+        if self.shown.as_ref() != Some(&primary) && self.ending.is_empty() {
+            term::stand_by(&self.crew, &primary).await?;
+            if let Some(primary) = seen.primary() {
+                tracing::info!("{primary} is the primary; this node stands by");
+            }
+            self.shown = Some(primary);
+        }
+        Ok(())
+    }
+
+    /// The node stops: the term is given back at once, so that another takes over, and the node says that it lives until
+    /// its runs are over.
+    async fn stop(mut self) {
+        let fencing = match &self.standing {
+            Standing::Primary { lead, .. } => Some(lead.fencing()),
+            Standing::Standby { .. } => None,
+        };
+        self.step_down(false);
+        if let Some(fencing) = fencing {
+            // if it can't be written, the term ends by itself
+            let _ = timeout(FAREWELL, self.give_back(fencing, false)).await;
+        }
+        let ending = std::mem::take(&mut self.ending);
+        let over = async {
+            for term in ending {
+                let _ = term.await;
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            let settings = Arc::clone(&self.crew.parts.settings.borrow());
+            tokio::select! {
+                () = &mut over => return,
+                () = tokio::time::sleep(settings.duration(name::HEARTBEAT_INTERVAL)) => {}
+            }
+            // one that is not written is followed by another
+            let _ = timeout(FAREWELL, self.look(settings.duration(name::STALE_TIME))).await;
+        }
+    }
+}

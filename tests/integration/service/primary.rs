@@ -1,0 +1,270 @@
+//! Several service nodes on one database: one is primary, and another follows it when it stops, dies, or is asked to hand over.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use switchboard::base::id::NodeId;
+use switchboard::config::job::Schedule;
+use switchboard::model::execution::{Execution, Outcome};
+use switchboard::protocol::state::Activity;
+use switchboard::service::dispatcher::Dispatcher;
+use switchboard::store::Store;
+use tempfile::tempdir;
+
+use crate::service::mirror::Mirror;
+use crate::service::{Act, LIMIT, Setup, Steps, TestNode, ask, definition, eventually, played};
+
+/// A node that may have others beside it, with short times.
+fn one_of_several() -> Setup {
+    let setup = Setup { alone: false, ..Setup::new() };
+    setup.with("Service.HeartbeatInterval", "1s").with("Service.StaleTime", "3s")
+}
+
+/// A job that ends when it is let, and what is heard of it.
+fn held(name: &str, overlap: bool) -> (Vec<Arc<dyn Dispatcher>>, Arc<Steps>) {
+    let mut definition = definition(name, Schedule::Manual);
+    definition.overlap = overlap;
+    let (job, steps) = played(definition, |_| Act::UntilLet);
+    (vec![job], steps)
+}
+
+async fn primary_becomes(store: &Store, node: &NodeId) {
+    eventually(store, "another primary", async || {
+        (store.leadership().await.unwrap().primary() == Some(node)).then_some(())
+    })
+    .await;
+}
+
+/// Waits until the term that goes on is not prolonged any more and ends.
+async fn term_expires(store: &Store) {
+    loop {
+        let left = store.leadership().await.unwrap().left;
+        if left.is_zero() {
+            return;
+        }
+        // the end of a term is no change of the database: it is waited for as a standby does
+        tokio::time::sleep(left).await;
+    }
+}
+
+async fn run_of(store: &Store, dispatcher: &str, wanted: impl Fn(&Execution) -> bool) -> Execution {
+    eventually(store, "a run", async || super::runs(store, dispatcher).await.into_iter().find(|run| wanted(run))).await
+}
+
+/// A node in a runtime of its own, which can be killed: nothing of it is tidied up.
+struct Mortal {
+    runtime: Option<tokio::runtime::Runtime>,
+    node: TestNode,
+}
+
+impl Mortal {
+    async fn start(setup: Setup, data: &Path, dispatchers: Vec<Arc<dyn Dispatcher>>) -> Self {
+        let data = data.to_owned();
+        let started = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let node = runtime.block_on(setup.start(&data, dispatchers));
+            (runtime, node)
+        });
+        let (runtime, node) = started.await.unwrap();
+        Self { runtime: Some(runtime), node }
+    }
+
+    fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_node_stands_by_and_takes_over_at_once_when_the_first_stops() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", false);
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs).await;
+    let mirror = Mirror::watching(&second).await;
+    mirror.until(|seen| seen.dispatcher("job").activity == Activity::Standby { primary: first.id.clone() }).await;
+    let run = first.ask("job").await;
+    steps.begun(1).await;
+    steps.lets.add_permits(1);
+    let ended = run_of(&first.store, "job", |job| job.id == run && job.outcome.is_some()).await;
+    assert_eq!(ended.node.as_ref(), Some(&first.id));
+    let stopped = Instant::now();
+    first.stop().await;
+    primary_becomes(&second.store, &second.id).await;
+    second.ask("job").await;
+    steps.begun(2).await;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "after {:?}", stopped.elapsed());
+    mirror.until(|seen| seen.dispatcher("job").activity == Activity::Running).await;
+    steps.lets.add_permits(1);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_is_followed_within_stale_time_and_a_beat_and_its_run_is_abandoned() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", false);
+    let mut first = Mortal::start(one_of_several(), data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs).await;
+    let cut_off = first.node.ask("job").await;
+    steps.begun(1).await;
+    let killed = Instant::now();
+    first.kill();
+    primary_becomes(&second.store, &second.id).await;
+    assert!(killed.elapsed() < Duration::from_secs(4) + Duration::from_millis(800), "after {:?}", killed.elapsed());
+    let lost = run_of(&second.store, "job", |job| job.id == cut_off && job.outcome.is_some()).await;
+    assert_eq!(lost.outcome, Some(Outcome::Abandoned));
+    assert!(lost.message.unwrap().contains("may still go on"), "it is said that it may overlap");
+    second.ask("job").await;
+    steps.begun(2).await;
+    // the old primary comes back and steals nothing
+    let (jobs, _) = held("job", false);
+    let again = Setup { id: first.node.id.clone(), ..one_of_several() }.start(data.path(), jobs).await;
+    assert_eq!(again.store.leadership().await.unwrap().primary(), Some(&second.id));
+    steps.lets.add_permits(2);
+    again.stop().await;
+    assert_eq!(second.store.leadership().await.unwrap().primary(), Some(&second.id));
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_asked_hands_over_and_finishes_what_it_runs() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", false);
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs.clone()).await;
+    let third = one_of_several().start(data.path(), jobs).await;
+    let run = first.ask("job").await;
+    steps.begun(1).await;
+    let asked = Instant::now();
+    let mut transaction = first.store.begin().await.unwrap();
+    assert!(!transaction.ask_hand_over("ann", Some(&first.id)).await.unwrap(), "it is primary already");
+    assert!(transaction.ask_hand_over("ann", Some(&third.id)).await.unwrap());
+    transaction.commit().await.unwrap();
+    primary_becomes(&second.store, &third.id).await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "after {:?}", asked.elapsed());
+    let mirror = Mirror::watching(&third).await;
+    mirror.until(|seen| seen.dispatcher("job").running.len() == 1).await;
+    let waiting = ask(&third.store, "job").await;
+    // one run at a time, also over two nodes
+    assert_eq!(third.store.execution(waiting).await.unwrap().unwrap().started_at, None);
+    steps.lets.add_permits(1);
+    let ended = run_of(&first.store, "job", |job| job.id == run && job.outcome.is_some()).await;
+    assert_eq!((ended.outcome, ended.node.as_ref()), (Some(Outcome::Normal), Some(&first.id)));
+    steps.begun(2).await;
+    let second_run = third.store.execution(waiting).await.unwrap().unwrap();
+    assert_eq!(second_run.node.as_ref(), Some(&third.id));
+    steps.lets.add_permits(1);
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_lost_the_database_begins_nothing_and_ends_what_must_not_overlap() {
+    let data = tempdir().unwrap();
+    let (strict_job, strict) = played(definition("strict", Schedule::Manual), |_| Act::UntilCancelled);
+    let mut jobs: Vec<Arc<dyn Dispatcher>> = vec![strict_job];
+    let (lax_jobs, lax) = held("lax", true);
+    jobs.extend(lax_jobs);
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs).await;
+    let (strict_run, lax_run) = (first.ask("strict").await, first.ask("lax").await);
+    strict.begun(1).await;
+    lax.begun(1).await;
+    let mirror = Mirror::watching(&first).await;
+    // nobody can write: neither can prove anything
+    let lock = second.store.begin().await.unwrap();
+    mirror
+        .until(|seen| seen.dispatcher("strict").running.is_empty() && seen.dispatcher("lax").running.len() == 1)
+        .await;
+    drop(lock);
+    let ended = run_of(&first.store, "strict", |job| job.id == strict_run && job.outcome.is_some()).await;
+    assert!(matches!(ended.outcome, Some(Outcome::Cancelled | Outcome::Abandoned)), "{ended:?}");
+    lax.lets.add_permits(1);
+    let ended = run_of(&first.store, "lax", |job| job.id == lax_run && job.outcome.is_some()).await;
+    match ended.outcome {
+        Some(Outcome::Normal) => {}
+        // the second was quicker to prove that it lives than the first
+        Some(Outcome::Abandoned) => assert!(ended.message.unwrap().contains("ended normally")),
+        other => panic!("{other:?}"),
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_one_service_node_exists_nothing_is_ended_by_a_database_that_is_away() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", false);
+    let node = one_of_several().start(data.path(), jobs).await;
+    let run = node.ask("job").await;
+    steps.begun(1).await;
+    let other = super::open(data.path(), &Setup::new().clock, &switchboard::base::shutdown::Shutdown::new()).await;
+    let lock = other.begin().await.unwrap();
+    term_expires(&node.store).await;
+    drop(lock);
+    steps.lets.add_permits(1);
+    let ended = run_of(&node.store, "job", |job| job.id == run && job.outcome.is_some()).await;
+    assert_eq!(ended.outcome, Some(Outcome::Normal));
+    node.ask("job").await;
+    steps.begun(2).await;
+    steps.lets.add_permits(1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_was_given_up_says_that_it_ended_after_all() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", true);
+    let node = one_of_several().start(data.path(), jobs).await;
+    let run = node.ask("job").await;
+    steps.begun(1).await;
+    let mut transaction = node.store.begin().await.unwrap();
+    let far = node.store.nodes().await.unwrap()[0].heartbeat_at.plus(Duration::from_secs(60));
+    let given_up = transaction
+        .abandon_runs_of_silent(&NodeId::new("service-other"), far, |node| format!("{node} was silent"))
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(given_up.iter().map(|run| run.id).collect::<Vec<_>>(), [run]);
+    steps.lets.add_permits(1);
+    let noted =
+        run_of(&node.store, "job", |job| job.message.as_ref().is_some_and(|text| text.contains("went on"))).await;
+    assert_eq!(noted.outcome, Some(Outcome::Abandoned), "an execution is recorded once");
+    assert!(noted.message.unwrap().starts_with(&format!("{} was silent; it went on and ended normally", node.id)));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
+    let data = tempdir().unwrap();
+    let shutdown = switchboard::base::shutdown::Shutdown::new();
+    let store = super::open(data.path(), &Setup::new().clock, &shutdown).await;
+    let (a, b) = (NodeId::new("service-a"), NodeId::new("service-b"));
+    let term = Duration::from_secs(60);
+    let mut transaction = store.begin().await.unwrap();
+    let first = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
+    assert_eq!(transaction.take_lead(&b, term, false).await.unwrap(), None);
+    assert!(transaction.holds_lead(&a, first).await.unwrap());
+    assert!(transaction.renew_lead(&a, first, term).await.unwrap());
+    assert!(!transaction.renew_lead(&b, first, term).await.unwrap());
+    // the same node, started again
+    let second = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
+    assert!(second > first);
+    assert!(
+        !transaction.holds_lead(&a, first).await.unwrap() && !transaction.renew_lead(&a, first, term).await.unwrap()
+    );
+    transaction.release_lead(&a, first, false).await.unwrap();
+    assert!(transaction.holds_lead(&a, second).await.unwrap(), "a former term gives nothing back");
+    transaction.release_lead(&a, second, true).await.unwrap();
+    assert_eq!(
+        transaction.take_lead(&a, term, false).await.unwrap(),
+        None,
+        "who hands over does not take it back at once"
+    );
+    let third = transaction.take_lead(&b, Duration::ZERO, false).await.unwrap().unwrap();
+    assert!(!transaction.holds_lead(&b, third).await.unwrap(), "it is over at once");
+    assert!(transaction.renew_lead(&b, third, term).await.unwrap(), "nobody took it");
+    assert!(transaction.take_lead(&a, term, true).await.unwrap().is_some(), "alone, nobody has to be waited for");
+    transaction.commit().await.unwrap();
+}
