@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::model::node::Node;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 #[derive(FromRow)]
@@ -42,7 +43,7 @@ impl TryFrom<Row> for Node {
 impl Store {
     /// All, by id.
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint
              from nodes order by id",
         )
@@ -55,7 +56,7 @@ impl Store {
 impl Transaction {
     /// A node starts: this is what it is now.
     pub async fn register_node(&mut self, node: &Node) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "insert into nodes (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              on conflict (id) do update set
@@ -80,7 +81,7 @@ impl Transaction {
     /// It lives, and uses the messenger key of this fingerprint. A node that was removed stays so until it starts again. Others
     /// are told only if the key is another one.
     pub async fn beat_node(&mut self, id: &NodeId, key_fingerprint: Option<&str>, at: Timestamp) -> Result<(), Error> {
-        let same = sqlx::query(
+        let same = sql::query(
             "update nodes set heartbeat_at = $2
              where id = $1 and key_fingerprint is not distinct from $3 and stopped_at is null",
         )
@@ -90,7 +91,7 @@ impl Transaction {
         .execute(self.write_quietly())
         .await?;
         if same.rows_affected() == 0 {
-            sqlx::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
+            sql::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
                 .bind(id.as_str())
                 .bind(at.as_micros())
                 .bind(key_fingerprint)
@@ -102,7 +103,7 @@ impl Transaction {
 
     /// It stops.
     pub async fn stop_node(&mut self, id: &NodeId, at: Timestamp) -> Result<(), Error> {
-        sqlx::query("update nodes set stopped_at = $2 where id = $1")
+        sql::query("update nodes set stopped_at = $2 where id = $1")
             .bind(id.as_str())
             .bind(at.as_micros())
             .execute(self.write())
@@ -114,11 +115,11 @@ impl Transaction {
     /// not known. Of use before it registers again.
     pub async fn last_sign_of_life(&mut self, id: &NodeId) -> Result<Option<Timestamp>, Error> {
         let beat: Option<(i64, Option<i64>)> =
-            sqlx::query_as("select heartbeat_at, stopped_at from nodes where id = $1")
+            sql::query_as("select heartbeat_at, stopped_at from nodes where id = $1")
                 .bind(id.as_str())
                 .fetch_optional(self.write())
                 .await?;
-        let line: Option<i64> = sqlx::query_scalar(
+        let line: Option<i64> = sql::query_scalar(
             "select at from log_rows where life = (select max(id) from log_lives where node = $1)
              order by seq desc limit 1",
         )
@@ -131,7 +132,7 @@ impl Transaction {
 
     /// Forgets it. False if there is none of this id.
     pub async fn remove_node(&mut self, id: &NodeId) -> Result<bool, Error> {
-        let gone = sqlx::query("delete from nodes where id = $1").bind(id.as_str()).execute(self.write()).await?;
+        let gone = sql::query("delete from nodes where id = $1").bind(id.as_str()).execute(self.write()).await?;
         Ok(gone.rows_affected() > 0)
     }
 }
