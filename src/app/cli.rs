@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use secrecy::SecretString;
 
 use crate::model::node::Role;
 use crate::model::user::{ServiceRole, UserName};
@@ -29,6 +30,10 @@ pub struct Global {
     /// Data directory: database, keys and pipe. Who can read it is administrator. [default: ./data]
     #[arg(long, global = true, env = "SWITCHBOARD_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// `PostgreSQL` database instead of `SQLite` in the data directory, as `postgres://USER@HOST:PORT/NAME?sslmode=verify-full`;
+    /// with its password only in `SWITCHBOARD_DATABASE` or the configuration file. Several nodes may share it.
+    #[arg(long, global = true, value_name = "URL")]
+    pub database: Option<SecretString>,
     /// Address of the pages; port 0 takes a free one. [default: 127.0.0.1:8080]
     #[arg(long, global = true, env = "SWITCHBOARD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,

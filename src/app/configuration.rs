@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::SecretBox;
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use zeroize::Zeroize as _;
 
 use crate::app::cli::Global;
+use crate::config;
+use crate::config::database::DatabaseUrl;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
 use crate::config::schema::SETTINGS;
@@ -19,10 +21,15 @@ use crate::config::settings::{Fixed, Source, unknown_variable};
 /// Where the pages are unless somebody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
+/// The variable that may hold the database's URL with its password.
+const DATABASE_VARIABLE: &str = "SWITCHBOARD_DATABASE";
+
 /// What a node starts from.
 pub struct Configuration {
     /// The data directory.
     pub data: PathBuf,
+    /// The PostgreSQL database; none is SQLite in the data directory.
+    pub database: Option<DatabaseUrl>,
     /// Where the pages are.
     pub listen: SocketAddr,
     /// The operator's jobs.
@@ -51,6 +58,7 @@ impl Configuration {
     pub fn new(data: impl Into<PathBuf>) -> Self {
         Self {
             data: data.into(),
+            database: None,
             listen: DEFAULT_LISTEN,
             jobs: Vec::new(),
             fixed: Fixed::default(),
@@ -89,17 +97,42 @@ impl Configuration {
             std::env::vars_os().filter_map(|(variable, _)| unknown_variable(&variable.to_string_lossy())).collect();
         unknown.sort_unstable();
         problems.append(&mut unknown);
+        let database = database(global, &mut problems);
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
         Ok(Self {
             data: global.data.clone().or(from_file.data).unwrap_or_else(|| Path::new("data").to_owned()),
+            database: database.or(from_file.database),
             listen: global.listen.or(from_file.listen).unwrap_or(DEFAULT_LISTEN),
             jobs: from_file.jobs,
             fixed,
             encryption_key,
         })
+    }
+}
+
+/// The database from the command line, or else the environment.
+fn database(global: &Global, problems: &mut Vec<String>) -> Option<DatabaseUrl> {
+    let (from, text) = match &global.database {
+        Some(text) => ("--database", text.clone()),
+        None => (DATABASE_VARIABLE, SecretString::from(std::env::var(DATABASE_VARIABLE).ok()?)),
+    };
+    match DatabaseUrl::parse(text.expose_secret()) {
+        Ok(url) if url.has_password() && global.database.is_some() => {
+            problems.push(format!(
+                "--database: has a password in it, which everybody on this machine can see; put the URL into \
+                 {DATABASE_VARIABLE} or, as `database`, into the configuration file, or the password alone into PGPASSWORD or \
+                 the file that PGPASSFILE names"
+            ));
+            None
+        }
+        Ok(url) => Some(url),
+        Err(problem) => {
+            problems.push(format!("{from}: {problem}; allowed: {}", config::database::ALLOWED));
+            None
+        }
     }
 }
 
@@ -119,7 +152,29 @@ fn encryption_key(text: Option<String>, problems: &mut Vec<String>) -> Option<Ar
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::app::cli::Cli;
+
+    fn with_database(url: &str) -> (Option<DatabaseUrl>, Vec<String>) {
+        let cli = Cli::try_parse_from(["switchboard", "--database", url]).unwrap();
+        assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
+        let mut problems = Vec::new();
+        (database(&cli.global, &mut problems), problems)
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_a_problem_that_says_where_to_put_it() {
+        let (url, problems) = with_database("postgres://ann:hunter2@db/board");
+        assert!(url.is_none());
+        assert!(problems[0].contains("SWITCHBOARD_DATABASE") && !problems[0].contains("hunter2"), "{problems:?}");
+        let (url, problems) = with_database("postgres://ann@db/board");
+        assert_eq!((url.unwrap().place(), problems), ("db:5432/board", Vec::new()));
+        let (url, problems) = with_database("hunter2");
+        assert!(url.is_none());
+        assert!(problems[0].starts_with("--database: is no URL") && !problems[0].contains("hunter2"), "{problems:?}");
+    }
 
     #[test]
     fn a_key_that_is_none_is_a_problem_that_does_not_repeat_it() {

@@ -103,11 +103,11 @@ impl App {
     /// Whatever keeps the node from starting, in words that say what to do.
     pub async fn build(options: Options, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let Options { configuration, role, dispatchers, telemetry, clock } = options;
-        let Configuration { data, listen, jobs, fixed, encryption_key } = configuration;
+        let Configuration { data, database, listen, jobs, fixed, encryption_key } = configuration;
         let own_id = OwnNodeId::take(&data, role)?;
         let facts = nodes::facts(own_id.id().clone(), clock.now());
         let lock = if role.has_service() { Some(ServiceLock::take(&data, &facts.id)?) } else { None };
-        let open = OpenOptions { data: data.clone(), encryption_key, clock: Arc::clone(&clock) };
+        let open = OpenOptions { data: data.clone(), database, encryption_key, clock: Arc::clone(&clock) };
         let store = Store::open(open, shutdown).await?;
         let fixed = Arc::new(fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
@@ -269,7 +269,7 @@ impl App {
         }));
         let pages = web::router(Arc::new(Web {
             hub,
-            database: format!("SQLite, {}", self.data.join("switchboard.db").display()),
+            database: self.store.description().to_owned(),
             store: self.store.clone(),
             control,
             sign_in,

@@ -162,7 +162,7 @@ impl Campaign {
     async fn look(&self, stale: Duration) -> Result<Look, Error> {
         let parts = &self.crew.parts;
         let fingerprint = self.keys.fingerprint();
-        let mut transaction = parts.store.begin().await?;
+        let mut transaction = parts.store.begin_unlocked().await?;
         transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await?;
         let renewed = match &self.standing {
             Standing::Primary { lead, .. } => transaction.renew_lead(&parts.node, lead.fencing(), stale).await?,
@@ -178,7 +178,7 @@ impl Campaign {
 
     async fn take(&mut self, sent: Instant, stale: Duration, seen: &Leadership) -> Result<(), Error> {
         let parts = &self.crew.parts;
-        let mut transaction = parts.store.begin().await?;
+        let mut transaction = parts.store.begin_unlocked().await?;
         let taken = transaction.take_lead(&parts.node, stale, self.alone).await?;
         transaction.commit().await?;
         let Some(fencing) = taken else { return self.stand_by(seen).await };
@@ -210,7 +210,7 @@ impl Campaign {
 
     async fn give_back(&self, fencing: i64, handing_over: bool) -> Result<(), Error> {
         let parts = &self.crew.parts;
-        let mut transaction = parts.store.begin().await?;
+        let mut transaction = parts.store.begin_unlocked().await?;
         transaction.release_lead(&parts.node, fencing, handing_over).await?;
         transaction.commit().await
     }

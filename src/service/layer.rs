@@ -17,7 +17,7 @@ use crate::service::log::LogRing;
 
 /// Libraries this product stands on. Their events do not enter the log: some are on a line's own way to the database or to a
 /// viewer, and would add a line for every line.
-const LIBRARIES: [&str; 24] = [
+const LIBRARIES: [&str; 25] = [
     "axum",
     "axum_core",
     "h2",
@@ -35,6 +35,7 @@ const LIBRARIES: [&str; 24] = [
     "snow",
     "sqlx",
     "sqlx_core",
+    "sqlx_postgres",
     "sqlx_sqlite",
     "tokio",
     "tokio_tungstenite",

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::FromRow;
 
 use crate::base::clock::Timestamp;
 use crate::model::audit::{AuditEntry, NewAuditEntry};
 use crate::store::error::Error;
+use crate::store::sql::{self, Builder};
 use crate::store::{Store, Transaction, cutoff};
 
 /// Which entries to list; newest first.
@@ -45,9 +46,8 @@ impl From<Row> for AuditEntry {
 impl Store {
     /// Entries, newest first.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, Error> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "select id, at, who, address, action, subject, result from audit_entries where id < ",
-        );
+        let mut query =
+            Builder::new("select id, at, who, address, action, subject, result from audit_entries where id < ");
         query.push_bind(filter.before.unwrap_or(i64::MAX));
         for (condition, value) in
             [(" and who = ", &filter.who), (" and action = ", &filter.action), (" and subject = ", &filter.subject)]
@@ -65,7 +65,7 @@ impl Store {
 impl Transaction {
     /// Writes one down.
     pub async fn append_audit(&mut self, entry: &NewAuditEntry, at: Timestamp) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "insert into audit_entries (at, who, address, action, subject, result) values ($1, $2, $3, $4, $5, $6)",
         )
         .bind(at.as_micros())
@@ -81,7 +81,7 @@ impl Transaction {
 
     /// Deletes those older than `age`. How many went.
     pub async fn purge_audit(&mut self, age: Duration, now: Timestamp) -> Result<u64, Error> {
-        let gone = sqlx::query("delete from audit_entries where at < $1")
+        let gone = sql::query("delete from audit_entries where at < $1")
             .bind(cutoff(now, age))
             .execute(self.write_quietly())
             .await?;

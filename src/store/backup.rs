@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use crate::store::data_directory;
-use crate::store::database;
 use crate::store::error::Error;
+use crate::store::sqlite;
 
 /// Writes a copy of the database in the data directory to `file` (`VACUUM INTO`), 0600; refuses to overwrite. Needs no
 /// encryption key and holds none: what is sealed stays sealed.
@@ -26,7 +26,7 @@ pub async fn backup(data: &Path, file: &Path) -> Result<(), Error> {
         }
         made => made.map_err(|error| cant(&error))?,
     }
-    let copied = database::copy_into(&source, target).await;
+    let copied = sqlite::copy_into(&source, target).await;
     let kept = copied.and_then(|()| {
         std::fs::File::open(file).and_then(|file| file.sync_all()).map_err(|error| Error::Broken(error.into()))
     });

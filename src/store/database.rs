@@ -1,149 +1,148 @@
-//! The SQLite file: one writing connection, a few reading ones, and what they are told at their start.
+//! The database that is open, whichever it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use crate::config::database::DatabaseUrl;
+use crate::store::data_directory;
+use crate::store::error::{Error, OpenError};
+use crate::store::postgres::{self, PostgresDatabase};
+use crate::store::sql::{self, On};
+use crate::store::sqlite::{self, SqliteDatabase};
 
-use crate::store::error::{Error, is_locked};
-
-/// How long a writer waits for the one before, in this process or another.
-const WRITE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long SQLite itself waits for a lock; writers try again until their patience ends, so that a wait can be given up.
-const LOCK_WAIT: Duration = Duration::from_millis(250);
-/// How long a read waits for a free connection.
-const READ_PATIENCE: Duration = Duration::from_secs(5);
-const READERS: u32 = 4;
-/// A reading connection unused for so long is closed; it costs a thread and its caches.
-const READER_IDLE: Duration = Duration::from_mins(1);
-/// Pages after which a commit itself copies the write-ahead log into the database, if nobody did before.
-const CHECKPOINT_AT_COMMIT: &str = "8000";
-/// To how many bytes the write-ahead log is cut when it starts over.
-const LOG_FILE_LIMIT: &str = "16777216";
-
-/// The open file. Its pools are shared by all clones of the store.
+/// Either database.
 #[derive(Debug)]
-pub(crate) struct Database {
-    file: PathBuf,
-    writer: SqlitePool,
-    readers: SqlitePool,
-    /// Writers take turns here, first come, first served; SQLite's own lock knows no order.
-    turn: Arc<Semaphore>,
+pub(crate) enum Database {
+    Sqlite(Arc<SqliteDatabase>),
+    Postgres(Arc<PostgresDatabase>),
 }
 
-/// A writing transaction and the turn it holds; rolled back when dropped.
+/// A transaction; rolled back when dropped.
 #[derive(Debug)]
-pub(crate) struct Writing {
-    // dropped first: the next one's turn comes when this one's rollback is on its way
-    transaction: sqlx::Transaction<'static, Sqlite>,
-    _turn: OwnedSemaphorePermit,
+pub(crate) enum Begun {
+    Sqlite(sqlite::Begun),
+    Postgres(postgres::Begun),
 }
 
-impl Writing {
+impl Begun {
     /// Where statements go.
-    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.transaction
+    pub(crate) fn on(&mut self) -> On<'_> {
+        match self {
+            Self::Sqlite(begun) => On::Sqlite(begun.connection()),
+            Self::Postgres(begun) => On::Postgres(begun.held()),
+        }
     }
 
-    /// Makes it so.
+    /// Makes it so; also the tidy end of one that only read.
     pub(crate) async fn commit(self) -> Result<(), Error> {
-        Ok(self.transaction.commit().await?)
+        match self {
+            Self::Sqlite(begun) => begun.commit().await,
+            Self::Postgres(begun) => begun.commit().await,
+        }
+    }
+
+    /// Whether it is PostgreSQL's.
+    pub(crate) const fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 }
 
 impl Database {
-    /// Opens the file, which exists and may be empty.
-    pub(crate) async fn open(file: &Path) -> Result<Self, Error> {
-        // A failed statement may have rolled back the whole transaction (a full disk does); then the rollback after it fails
-        // and sqlx counts one transaction too many for ever. Such a connection is closed, and a new one opened.
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(WRITE_PATIENCE)
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_with(
-                options(file)
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .pragma("wal_autocheckpoint", CHECKPOINT_AT_COMMIT)
-                    .pragma("cache_size", "-2000"),
-            )
-            .await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(READER_IDLE)
-            .acquire_timeout(READ_PATIENCE)
-            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
-            .connect_lazy_with(reading(file));
-        Ok(Self { file: file.to_owned(), writer, readers, turn: Arc::new(Semaphore::new(1)) })
+    /// Opens the one that `url` names, or else the file in the data directory, which is made if it is missing.
+    pub(crate) async fn open(data: &Path, url: Option<&DatabaseUrl>) -> Result<Self, OpenError> {
+        if let Some(url) = url {
+            return Ok(Self::Postgres(Arc::new(PostgresDatabase::new(url)?)));
+        }
+        let file = data_directory::database(data);
+        // made before SQLite opens it: its other files get the same mode
+        data_directory::open_private(&file).map_err(|error| data_directory::refused("write", &file, &error))?;
+        let opened = SqliteDatabase::open(&file).await.map_err(|error| sqlite::explain(error, &file))?;
+        Ok(Self::Sqlite(Arc::new(opened)))
     }
 
-    /// Begins to write. Waits its turn, and for other processes, at most [`WRITE_PATIENCE`] in all.
-    pub(crate) async fn begin(&self) -> Result<Writing, Error> {
-        let deadline = Instant::now() + WRITE_PATIENCE;
-        let turn = tokio::time::timeout(WRITE_PATIENCE, Arc::clone(&self.turn).acquire_owned())
-            .await
-            .map_err(|_| Error::timed_out())?
-            .map_err(|_| Error::Broken(sqlx::Error::PoolClosed))?;
-        loop {
-            match self.writer.begin_with("begin immediate").await {
-                Ok(transaction) => return Ok(Writing { transaction, _turn: turn }),
-                Err(error) if is_locked(&error) && Instant::now() < deadline => {}
-                Err(error) => return Err(error.into()),
+    /// Begins to bring the schema up to date.
+    pub(crate) async fn begin_opening(&self) -> Result<Begun, OpenError> {
+        match self {
+            Self::Sqlite(database) => {
+                let begun = database.begin().await.map_err(|error| sqlite::explain(error, database.file()))?;
+                Ok(Begun::Sqlite(begun))
+            }
+            Self::Postgres(database) => {
+                let begun =
+                    database.begin_opening().await.map_err(|error| postgres::explain(error, database.place()))?;
+                Ok(Begun::Postgres(begun))
             }
         }
     }
 
+    /// Begins to write; one at a time, in all processes.
+    pub(crate) async fn begin(&self) -> Result<Begun, Error> {
+        match self {
+            Self::Sqlite(database) => database.begin().await.map(Begun::Sqlite),
+            Self::Postgres(database) => database.begin().await.map(Begun::Postgres),
+        }
+    }
+
+    /// Begins to write; on PostgreSQL without waiting for others.
+    pub(crate) async fn begin_unlocked(&self) -> Result<Begun, Error> {
+        match self {
+            Self::Sqlite(database) => database.begin().await.map(Begun::Sqlite),
+            Self::Postgres(database) => database.begin_unlocked().await.map(Begun::Postgres),
+        }
+    }
+
+    /// Begins to read from one snapshot.
+    pub(crate) async fn begin_reading(&self) -> Result<Begun, Error> {
+        match self {
+            Self::Sqlite(database) => database.begin_reading().await.map(Begun::Sqlite),
+            Self::Postgres(database) => database.begin_reading().await.map(Begun::Postgres),
+        }
+    }
+
     /// Where reads go.
-    pub(crate) const fn readers(&self) -> &SqlitePool {
-        &self.readers
+    pub(crate) fn readers(&self) -> On<'_> {
+        match self {
+            Self::Sqlite(database) => On::SqlitePool(database.readers()),
+            Self::Postgres(database) => On::PostgresPool(database.readers()),
+        }
     }
 
-    /// A reading connection of its own.
-    pub(crate) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
-        reading(&self.file).connect().await
+    /// What it takes on the disk, in bytes.
+    pub(crate) async fn bytes(&self) -> Result<u64, Error> {
+        match self {
+            Self::Sqlite(database) => Ok(database.bytes()),
+            Self::Postgres(_) => {
+                let bytes: i64 =
+                    sql::query_scalar("select pg_database_size(current_database())").fetch_one(self.readers()).await?;
+                Ok(bytes.cast_unsigned())
+            }
+        }
     }
 
-    /// What the database and its write-ahead log take on the disk, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        let log = self.file.with_extension("db-wal");
-        [&self.file, &log].into_iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+    /// Where it is, in words, without any secret.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Sqlite(database) => database.file().display().to_string(),
+            Self::Postgres(database) => database.place().to_owned(),
+        }
     }
 
-    /// Closes every connection; the last one of all processes copies the write-ahead log into the database.
+    /// What it is and where, for people.
+    pub(crate) async fn describe(&self) -> Result<String, Error> {
+        match self {
+            Self::Sqlite(_) => Ok(format!("SQLite, {}", self.place())),
+            Self::Postgres(_) => {
+                let version: String = sql::query_scalar("show server_version").fetch_one(self.readers()).await?;
+                Ok(format!("PostgreSQL {version}, {}", self.place()))
+            }
+        }
+    }
+
+    /// Closes every connection.
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.turn.close();
-        self.writer.close().await;
+        match self {
+            Self::Sqlite(database) => database.close().await,
+            Self::Postgres(database) => database.close().await,
+        }
     }
-}
-
-/// Writes a consistent copy of `file` into `target`, an empty file.
-pub(crate) async fn copy_into(file: &Path, target: &str) -> Result<(), Error> {
-    let mut connection = options(file).connect().await?;
-    sqlx::query("vacuum into $1").bind(target).execute(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
-}
-
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(false)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(LOCK_WAIT)
-        .foreign_keys(true)
-        .statement_cache_capacity(64)
-        .pragma("temp_store", "memory")
-        .pragma("cache_size", "-500")
-        .pragma("journal_size_limit", LOG_FILE_LIMIT)
-        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1))
-        .log_statements(tracing::log::LevelFilter::Trace)
-}
-
-fn reading(file: &Path) -> SqliteConnectOptions {
-    options(file).pragma("query_only", "on")
 }

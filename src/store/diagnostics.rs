@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::model::log_entry::Level;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 /// One warning or error of ours.
@@ -55,7 +56,7 @@ impl From<Row> for Diagnostic {
 impl Store {
     /// The newest, newest first, of this level and above.
     pub async fn diagnostics(&self, level: Level, limit: u32) -> Result<Vec<Diagnostic>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select id, at, node, level, source, message, said from diagnostics where level >= $1 order by id desc limit $2",
         )
         .bind(i64::from(level.index()))
@@ -70,7 +71,7 @@ impl Transaction {
     /// Keeps these, in their order. One that says the same as its node's newest is counted there.
     pub async fn keep_diagnostics(&mut self, entries: &[Diagnostic]) -> Result<(), Error> {
         for entry in entries {
-            let counted = sqlx::query(
+            let counted = sql::query(
                 "update diagnostics set said = said + $1, at = $2
                  where id = (select max(id) from diagnostics where node = $3) and level = $4 and source = $5 and message = $6",
             )
@@ -85,7 +86,7 @@ impl Transaction {
             if counted.rows_affected() > 0 {
                 continue;
             }
-            sqlx::query(
+            sql::query(
                 "insert into diagnostics (at, node, level, source, message, said) values ($1, $2, $3, $4, $5, $6)",
             )
             .bind(entry.at.as_micros())
@@ -102,7 +103,7 @@ impl Transaction {
 
     /// Deletes all but the newest `keep`. How many went.
     pub async fn purge_diagnostics(&mut self, keep: u32) -> Result<u64, Error> {
-        let gone = sqlx::query(
+        let gone = sql::query(
             "delete from diagnostics where id <= (select id from diagnostics order by id desc limit 1 offset $1)",
         )
         .bind(i64::from(keep))

@@ -4,6 +4,7 @@ use sqlx::FromRow;
 
 use crate::base::clock::Timestamp;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 /// A dispatcher as the database knows it: what a page shows while the service can't be reached.
@@ -66,7 +67,7 @@ impl From<Row> for StoredDispatcher {
 impl Store {
     /// All that are present, by name.
     pub async fn dispatchers(&self) -> Result<Vec<StoredDispatcher>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select name, title, description, origin, schedule, present, disabled_by, run_limit, next_at, paused_by, paused_at
              from dispatchers where present order by name",
         )
@@ -77,7 +78,7 @@ impl Store {
 
     /// The one of this name, present or not.
     pub async fn dispatcher(&self, name: &str) -> Result<Option<StoredDispatcher>, Error> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = sql::query_as(
             "select name, title, description, origin, schedule, present, disabled_by, run_limit, next_at, paused_by, paused_at
              from dispatchers where name = $1",
         )
@@ -92,9 +93,9 @@ impl Transaction {
     /// Declares exactly these (their `paused` is not touched); the others are no longer present. A `next_at` that is not
     /// given stays, unless the schedule changed or it is switched off: so a time missed while the node was down can be seen.
     pub async fn declare_dispatchers(&mut self, declared: &[StoredDispatcher]) -> Result<(), Error> {
-        sqlx::query("update dispatchers set present = false").execute(self.write()).await?;
+        sql::query("update dispatchers set present = false").execute(self.write()).await?;
         for dispatcher in declared {
-            sqlx::query(
+            sql::query(
                 "insert into dispatchers
                     (name, title, description, origin, schedule, present, disabled_by, run_limit, next_at)
                  values ($1, $2, $3, $4, $5, true, $6, $7, $8)
@@ -124,7 +125,7 @@ impl Transaction {
 
     /// Writes when it is due next.
     pub async fn schedule_dispatcher(&mut self, name: &str, next_at: Option<Timestamp>) -> Result<(), Error> {
-        sqlx::query("update dispatchers set next_at = $2 where name = $1")
+        sql::query("update dispatchers set next_at = $2 where name = $1")
             .bind(name)
             .bind(next_at.map(Timestamp::as_micros))
             .execute(self.write())
@@ -135,7 +136,7 @@ impl Transaction {
     /// Pauses it: from now on nothing is begun by itself, only what a person or a script asks for (see
     /// [`Transaction::claim_execution`]). False if none of this name is present; an earlier pause stays as it was.
     pub async fn pause_dispatcher(&mut self, name: &str, by: &str, at: Timestamp) -> Result<bool, Error> {
-        let paused = sqlx::query(
+        let paused = sql::query(
             "update dispatchers set paused_by = coalesce(paused_by, $2), paused_at = coalesce(paused_at, $3)
              where name = $1 and present",
         )
@@ -150,7 +151,7 @@ impl Transaction {
     /// Lets it go on. False if none of this name is present.
     pub async fn resume_dispatcher(&mut self, name: &str) -> Result<bool, Error> {
         let resumed =
-            sqlx::query("update dispatchers set paused_by = null, paused_at = null where name = $1 and present")
+            sql::query("update dispatchers set paused_by = null, paused_at = null where name = $1 and present")
                 .bind(name)
                 .execute(self.write())
                 .await?;

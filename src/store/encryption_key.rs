@@ -6,14 +6,16 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretBox};
-use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::random_bytes;
 use crate::store::data_directory::{refused, write_once};
+use crate::store::database::Begun;
 use crate::store::error::{Error, OpenError};
+use crate::store::migrate;
 use crate::store::seal::{Key, KeyId, Place, Sealer};
+use crate::store::sql;
 
 const FILE: &str = "encryption.key";
 const VARIABLE: &str = "SWITCHBOARD_ENCRYPTION_KEY";
@@ -31,12 +33,13 @@ struct Found {
 /// Finds the key and proves it by the database's check value. While the database has none, a missing key is made and
 /// [`write_check`] is to be called in the same transaction. `has_tables`: whether the schema was ever made.
 pub(crate) async fn prove(
-    connection: &mut SqliteConnection,
+    begun: &mut Begun,
+    place: &str,
     data: &Path,
     given: Option<&Arc<SecretBox<[u8; 32]>>>,
     has_tables: bool,
 ) -> Result<Sealer, OpenError> {
-    let check = if has_tables { read_check(connection).await? } else { None };
+    let check = if has_tables { read_check(begun).await? } else { None };
     let found = find(data, given);
     let Some((key_id, check)) = check else {
         let key = match found? {
@@ -50,47 +53,43 @@ pub(crate) async fn prove(
         Ok(Some(found)) => found,
         Ok(None) => {
             return Err(OpenError::Refused(format!(
-                "{} is missing, but the database beside it holds secrets sealed with a key. {}",
+                "{} is missing, but the database {place} holds secrets sealed with a key. {}",
                 path.display(),
-                way_out(connection, data).await
+                way_out(begun, data).await
             )));
         }
-        Err(error) => return Err(OpenError::Refused(format!("{error} {}", way_out(connection, data).await))),
+        Err(error) => return Err(OpenError::Refused(format!("{error} {}", way_out(begun, data).await))),
     };
     let sealer = Sealer::new(&found.key);
     if sealer.open(CHECK_PLACE, &check).is_some_and(|plain| *plain == CHECK) {
         return Ok(sealer);
     }
     Err(OpenError::Refused(format!(
-        "the encryption key in {} (id {}) is not the one this database was sealed with (id {}). {}",
+        "the encryption key in {} (id {}) is not the one the database {place} was sealed with (id {}). {}",
         found.origin,
         show(sealer.key_id()),
         show(key_id),
-        way_out(connection, data).await
+        way_out(begun, data).await
     )))
 }
 
 /// Writes the check value, unless there is one.
-pub(crate) async fn write_check(
-    connection: &mut SqliteConnection,
-    sealer: &Sealer,
-    at: Timestamp,
-) -> Result<(), OpenError> {
-    sqlx::query(
+pub(crate) async fn write_check(begun: &mut Begun, sealer: &Sealer, at: Timestamp) -> Result<(), OpenError> {
+    sql::query(
         "insert into encryption_check (id, key_id, sealed, created_at) values (1, $1, $2, $3) on conflict (id) do nothing",
     )
     .bind(sealer.key_id().to_vec())
     .bind(sealer.seal(CHECK_PLACE, CHECK))
     .bind(at.as_micros())
-    .execute(connection)
+    .execute(begun.on())
     .await
     .map_err(Error::from)?;
     Ok(())
 }
 
-async fn read_check(connection: &mut SqliteConnection) -> Result<Option<(KeyId, Vec<u8>)>, OpenError> {
-    let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("select key_id, sealed from encryption_check")
-        .fetch_optional(connection)
+async fn read_check(begun: &mut Begun) -> Result<Option<(KeyId, Vec<u8>)>, OpenError> {
+    let row: Option<(Vec<u8>, Vec<u8>)> = sql::query_as("select key_id, sealed from encryption_check")
+        .fetch_optional(begun.on())
         .await
         .map_err(Error::from)?;
     Ok(row.map(|(key_id, sealed)| (key_id.try_into().unwrap_or_default(), sealed)))
@@ -145,24 +144,21 @@ fn show(key_id: KeyId) -> String {
 }
 
 /// Who has the right key, and what to do.
-async fn way_out(connection: &mut SqliteConnection, data: &Path) -> String {
-    let nodes: Vec<(String, String, i64)> =
-        sqlx::query_as("select id, host, heartbeat_at from nodes order by heartbeat_at desc, id limit 5")
-            .fetch_all(connection)
-            .await
-            .unwrap_or_default();
-    let names: Vec<String> = nodes
-        .into_iter()
-        .map(|(id, host, at)| format!("{id} on {host} (last seen {})", Timestamp::from_micros(at)))
-        .collect();
-    let disagrees = if names.is_empty() {
+async fn way_out(begun: &mut Begun, data: &Path) -> String {
+    let nodes = migrate::registered(begun).await;
+    let disagrees = if nodes.is_empty() {
         "No node is registered in this database yet.".to_owned()
     } else {
-        format!("It disagrees with the nodes registered in this database: {}.", names.join(", "))
+        format!("It disagrees with the nodes registered in this database: {nodes}.")
+    };
+    let is_alone = if begun.is_postgres() {
+        "If it is lost for good, so are the sealed secrets: start with an empty database (--database)."
+    } else {
+        "If it is lost for good, so are the sealed secrets: start with an empty directory (--data)."
     };
     format!(
         "{disagrees} Put the key they use back into {} (44 characters of base64) or into {VARIABLE}, and start again. \
-         If it is lost for good, so are the sealed secrets: start with an empty directory (--data).",
+         {is_alone}",
         data.join(FILE).display()
     )
 }

@@ -1,5 +1,9 @@
 //! Not found, conflict, busy, broken.
 
+use sqlx::error::DatabaseError as _;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+
 /// What a caller can do about a failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,8 +59,14 @@ impl Error {
 
 /// SQLite's primary result code, if the error is one of SQLite's.
 pub(crate) fn code(error: &sqlx::Error) -> Option<i32> {
+    let error = error.as_database_error()?.try_downcast_ref::<SqliteError>()?;
     // the code is an extended one; its lowest byte is the primary one
-    Some(error.as_database_error()?.code()?.parse::<i32>().ok()? & 0xff)
+    Some(error.code()?.parse::<i32>().ok()? & 0xff)
+}
+
+/// PostgreSQL's code (SQLSTATE), if the error is one of PostgreSQL's.
+pub(crate) fn state(error: &sqlx::Error) -> Option<&str> {
+    Some(error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }
 
 /// Whether another connection holds the lock that was needed.
@@ -66,8 +76,18 @@ pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
 
 /// Why it is worth trying again, in words; none if it is not.
 fn reason(error: &sqlx::Error) -> Option<&'static str> {
-    if matches!(error, sqlx::Error::PoolTimedOut) {
-        return Some("it is busy with other work; try again in a moment");
+    match error {
+        sqlx::Error::PoolTimedOut => return Some("it is busy with other work; try again in a moment"),
+        // SQLite's own are errors of the database
+        sqlx::Error::Io(_) => {
+            return Some(
+                "it can't be reached; see whether its server runs and the network leads there, then try again",
+            );
+        }
+        _ => {}
+    }
+    if let Some(state) = state(error) {
+        return reason_of_state(state);
     }
     // names of the codes: BUSY and LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN
     Some(match code(error)? {
@@ -77,6 +97,30 @@ fn reason(error: &sqlx::Error) -> Option<&'static str> {
         10 => "reading or writing its file failed; look at the disk, then try again",
         13 => "the disk is full; free some space, then try again",
         14 => "its file can't be opened; look at the data directory, then try again",
+        _ => return None,
+    })
+}
+
+fn reason_of_state(state: &str) -> Option<&'static str> {
+    Some(match state {
+        // lock_not_available, deadlock_detected, serialization_failure
+        "55P03" | "40P01" | "40001" => "another process is writing and did not finish in time; try again in a moment",
+        // admin_shutdown, crash_shutdown, cannot_connect_now
+        "57P01" | "57P02" | "57P03" => "its server is stopping or starting; try again in a moment",
+        // idle_in_transaction_session_timeout
+        "25P03" => "this process stopped in the middle of a change, and the server gave it up; try again",
+        // query_canceled: by statement_timeout
+        "57014" => "it took too long; see what its server is busy with, then try again",
+        "53300" => {
+            "its server has no connection left; raise max_connections there, or stop what uses them, then try again"
+        }
+        "53100" => "the disk of its server is full; free some space there, then try again",
+        "53200" => "its server has not enough memory; try again when there is more",
+        "25006" => "its server takes no changes now (a standby?); name the one that does, or wait until this one is it",
+        // connection_exception and its kin
+        state if state.starts_with("08") => {
+            "it can't be reached; see whether its server runs and the network leads there, then try again"
+        }
         _ => return None,
     })
 }

@@ -1,11 +1,12 @@
 //! Runs of dispatchers: what is known of them, and who asks for one.
 
-use sqlx::{FromRow, QueryBuilder, Sqlite};
+use sqlx::FromRow;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{ExecutionId, NodeId};
 use crate::model::execution::{Cause, Execution, Outcome, Phase};
 use crate::store::error::Error;
+use crate::store::sql::{self, Builder};
 use crate::store::{Store, Transaction};
 
 /// How many runs of one dispatcher may wait; more are refused.
@@ -127,13 +128,13 @@ impl Store {
     /// The execution of this number.
     pub async fn execution(&self, id: ExecutionId) -> Result<Option<Execution>, Error> {
         let row: Option<ExecutionRow> =
-            sqlx::query_as(select!("where id = $1")).bind(id.0).fetch_optional(self.read()).await?;
+            sql::query_as(select!("where id = $1")).bind(id.0).fetch_optional(self.read()).await?;
         row.map(Execution::try_from).transpose()
     }
 
     /// Executions, newest first.
     pub async fn executions(&self, filter: &ExecutionFilter) -> Result<Vec<Execution>, Error> {
-        let mut query = QueryBuilder::<Sqlite>::new(select!("where id < "));
+        let mut query = Builder::new(select!("where id < "));
         query.push_bind(filter.before.map_or(i64::MAX, |id| id.0));
         if let Some(dispatcher) = &filter.dispatcher {
             query.push(" and dispatcher = ").push_bind(dispatcher);
@@ -154,7 +155,7 @@ impl Store {
     /// Those that wait, oldest first.
     pub async fn queued_executions(&self) -> Result<Vec<Execution>, Error> {
         read(
-            sqlx::query_as(select!("where outcome is null and started_at is null order by id"))
+            sql::query_as(select!("where outcome is null and started_at is null order by id"))
                 .fetch_all(self.read())
                 .await?,
         )
@@ -162,13 +163,13 @@ impl Store {
 
     /// Those that wait or run, oldest first.
     pub async fn open_executions(&self) -> Result<Vec<Execution>, Error> {
-        read(sqlx::query_as(select!("where outcome is null order by id")).fetch_all(self.read()).await?)
+        read(sql::query_as(select!("where outcome is null order by id")).fetch_all(self.read()).await?)
     }
 
     /// Those running on other nodes than this one, oldest first.
     pub async fn running_elsewhere(&self, node: &NodeId) -> Result<Vec<Execution>, Error> {
         read(
-            sqlx::query_as(select!("where outcome is null and started_at is not null and node <> $1 order by id"))
+            sql::query_as(select!("where outcome is null and started_at is not null and node <> $1 order by id"))
                 .bind(node.as_str())
                 .fetch_all(self.read())
                 .await?,
@@ -178,7 +179,7 @@ impl Store {
     /// Those running on this node that somebody asked to cancel.
     pub async fn cancel_requests(&self, node: &NodeId) -> Result<Vec<Execution>, Error> {
         read(
-            sqlx::query_as(select!(
+            sql::query_as(select!(
                 "where outcome is null and started_at is not null and cancelled_by is not null and node = $1 order by id"
             ))
             .bind(node.as_str())
@@ -189,7 +190,7 @@ impl Store {
 
     /// The newest execution of a dispatcher, however far it has come.
     pub async fn latest_execution(&self, dispatcher: &str) -> Result<Option<Execution>, Error> {
-        let row: Option<ExecutionRow> = sqlx::query_as(select!("where dispatcher = $1 order by id desc limit 1"))
+        let row: Option<ExecutionRow> = sql::query_as(select!("where dispatcher = $1 order by id desc limit 1"))
             .bind(dispatcher)
             .fetch_optional(self.read())
             .await?;
@@ -198,7 +199,7 @@ impl Store {
 
     /// The number of the newest execution of every dispatcher that is present and has one.
     pub async fn latest_executions(&self) -> Result<Vec<(String, ExecutionId)>, Error> {
-        let rows: Vec<(String, Option<i64>)> = sqlx::query_as(
+        let rows: Vec<(String, Option<i64>)> = sql::query_as(
             "select name, (select max(id) from executions where dispatcher = name) from dispatchers where present order by name",
         )
         .fetch_all(self.read())
@@ -213,7 +214,7 @@ impl Store {
         }
         // a cross join keeps this order of tables in SQLite: few dispatchers first, then only the end of each one's runs
         read(
-            sqlx::query_as(concat!(
+            sql::query_as(concat!(
                 "select ",
                 columns!(),
                 " from dispatchers cross join executions
@@ -232,7 +233,7 @@ impl Store {
 
     /// How many of the executions that are kept ended how; outcomes that none has are left out.
     pub async fn execution_counts(&self) -> Result<Vec<(Outcome, u64)>, Error> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
+        let rows: Vec<(String, i64)> = sql::query_as(
             "select outcome, count(*) from executions where outcome is not null group by outcome order by outcome",
         )
         .fetch_all(self.read())
@@ -252,7 +253,7 @@ impl Transaction {
         if let Some(execution) = self.asked_before(new).await? {
             return Ok(Requested { execution, new: false });
         }
-        let queued: i64 = sqlx::query_scalar(
+        let queued: i64 = sql::query_scalar(
             "select count(*) from executions where dispatcher = $1 and outcome is null and started_at is null",
         )
         .bind(&new.dispatcher)
@@ -264,7 +265,7 @@ impl Transaction {
                 new.dispatcher
             )));
         }
-        let row: Option<ExecutionRow> = sqlx::query_as(concat!(
+        let row: Option<ExecutionRow> = sql::query_as(concat!(
             "insert into executions
                 (dispatcher, cause, requested_by, queued_at, after_id, idempotency_key, retry_of)
              values ($1, $2, $3, $4, $5, $6, $7) on conflict do nothing returning ",
@@ -291,7 +292,7 @@ impl Transaction {
     /// The run that was asked for with the same key, or else the same `after`.
     async fn asked_before(&mut self, new: &NewExecution) -> Result<Option<Execution>, Error> {
         if let Some(key) = &new.idempotency_key {
-            let row: Option<ExecutionRow> = sqlx::query_as(select!("where dispatcher = $1 and idempotency_key = $2"))
+            let row: Option<ExecutionRow> = sql::query_as(select!("where dispatcher = $1 and idempotency_key = $2"))
                 .bind(&new.dispatcher)
                 .bind(key)
                 .fetch_optional(self.write())
@@ -301,7 +302,7 @@ impl Transaction {
             }
         }
         let Some(after) = new.after else { return Ok(None) };
-        let row: Option<ExecutionRow> = sqlx::query_as(select!("where dispatcher = $1 and after_id = $2"))
+        let row: Option<ExecutionRow> = sql::query_as(select!("where dispatcher = $1 and after_id = $2"))
             .bind(&new.dispatcher)
             .bind(after)
             .fetch_optional(self.write())

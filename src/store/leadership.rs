@@ -10,7 +10,7 @@ use sqlx::FromRow;
 use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::store::error::Error;
-use crate::store::{Store, Transaction};
+use crate::store::{Store, Transaction, sql};
 
 /// A node for which a term was asked has it for itself so long before others may take it.
 const FIRST_REFUSAL: Duration = Duration::from_secs(2);
@@ -60,20 +60,12 @@ impl From<Row> for Leadership {
     }
 }
 
-macro_rules! now {
-    () => {
-        "cast(unixepoch('subsec') * 1000000 as integer)"
-    };
-}
-
 impl Store {
     /// Who is primary.
     pub async fn leadership(&self) -> Result<Leadership, Error> {
-        let row: Row = sqlx::query_as(concat!(
-            "select holder, fencing, since, expires_at - ",
-            now!(),
-            " as left_micros, asked_by, asked_to from leadership"
-        ))
+        let row: Row = sql::query_as(
+            "select holder, fencing, since, expires_at - {now} as left_micros, asked_by, asked_to from leadership",
+        )
         .fetch_one(self.read())
         .await?;
         Ok(row.into())
@@ -86,25 +78,15 @@ impl Transaction {
     ///
     /// Who gave it away takes it back only `term` later, and a node that is asked for comes first.
     pub async fn take_lead(&mut self, node: &NodeId, term: Duration, alone: bool) -> Result<Option<i64>, Error> {
-        let fencing = sqlx::query_scalar(concat!(
-            "update leadership set holder = $1, fencing = fencing + 1, since = ",
-            now!(),
-            ", expires_at = ",
-            now!(),
-            " + $2,
+        let fencing = sql::query_scalar(
+            "update leadership set holder = $1, fencing = fencing + 1, since = {now}, expires_at = {now} + $2,
                 released_by = null, asked_by = null, asked_to = null
              where $3 = 1 or holder = $1
-                or ((holder is null or expires_at <= ",
-            now!(),
-            ")
-                    and (released_by is null or released_by <> $1 or expires_at + $2 <= ",
-            now!(),
-            ")
-                    and (asked_to is null or asked_to = $1 or expires_at + $4 <= ",
-            now!(),
-            "))
-             returning fencing"
-        ))
+                or ((holder is null or expires_at <= {now})
+                    and (released_by is null or released_by <> $1 or expires_at + $2 <= {now})
+                    and (asked_to is null or asked_to = $1 or expires_at + $4 <= {now}))
+             returning fencing",
+        )
         .bind(node.as_str())
         .bind(micros(term))
         .bind(i64::from(alone))
@@ -116,26 +98,21 @@ impl Transaction {
 
     /// Stays primary for `term` from now, also if the term before is over and nobody took the next. False if somebody did.
     pub async fn renew_lead(&mut self, node: &NodeId, fencing: i64, term: Duration) -> Result<bool, Error> {
-        let renewed = sqlx::query(concat!(
-            "update leadership set expires_at = ",
-            now!(),
-            " + $3 where holder = $1 and fencing = $2"
-        ))
-        .bind(node.as_str())
-        .bind(fencing)
-        .bind(micros(term))
-        .execute(self.write_quietly())
-        .await?;
+        let renewed = sql::query("update leadership set expires_at = {now} + $3 where holder = $1 and fencing = $2")
+            .bind(node.as_str())
+            .bind(fencing)
+            .bind(micros(term))
+            .execute(self.write_quietly())
+            .await?;
         Ok(renewed.rows_affected() == 1)
     }
 
     /// Whether this node is primary in this term, as the database sees it now. In a transaction that claims a run it holds until
     /// the commit: nobody can take a run at the same time.
     pub async fn holds_lead(&mut self, node: &NodeId, fencing: i64) -> Result<bool, Error> {
-        let held: i64 = sqlx::query_scalar(concat!(
-            "select count(*) from leadership where holder = $1 and fencing = $2 and expires_at > ",
-            now!()
-        ))
+        let held: i64 = sql::query_scalar(
+            "select count(*) from leadership where holder = $1 and fencing = $2 and expires_at > {now}",
+        )
         .bind(node.as_str())
         .bind(fencing)
         .fetch_one(self.write_quietly())
@@ -145,13 +122,11 @@ impl Transaction {
 
     /// Is primary no more. `handing_over`: another is to be, so this node does not take it back soon.
     pub async fn release_lead(&mut self, node: &NodeId, fencing: i64, handing_over: bool) -> Result<(), Error> {
-        sqlx::query(concat!(
-            "update leadership set holder = null, expires_at = ",
-            now!(),
-            ",
+        sql::query(
+            "update leadership set holder = null, expires_at = {now},
                 released_by = case when $3 = 1 then $1 end
-             where holder = $1 and fencing = $2"
-        ))
+             where holder = $1 and fencing = $2",
+        )
         .bind(node.as_str())
         .bind(fencing)
         .bind(i64::from(handing_over))
@@ -162,12 +137,10 @@ impl Transaction {
 
     /// Asks the primary to hand over, to a certain node or to any. False if nobody is primary, or that node is already.
     pub async fn ask_hand_over(&mut self, by: &str, to: Option<&NodeId>) -> Result<bool, Error> {
-        let asked = sqlx::query(concat!(
+        let asked = sql::query(
             "update leadership set asked_by = $1, asked_to = $2
-             where holder is not null and expires_at > ",
-            now!(),
-            " and ($2 is null or holder <> $2)"
-        ))
+             where holder is not null and expires_at > {now} and ($2 is null or holder <> $2)",
+        )
         .bind(by)
         .bind(to.map(NodeId::as_str))
         .execute(self.write())

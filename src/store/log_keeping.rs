@@ -10,6 +10,7 @@ use crate::base::id::{Epoch, NodeId};
 use crate::model::log_entry::{LogEntry, LogGap};
 use crate::store::error::Error;
 use crate::store::logs::{GAP_LEVEL, stream_number, write_counts};
+use crate::store::sql::{self, Query};
 use crate::store::{Transaction, cutoff};
 
 /// How many rows go in one statement: the largest that fits first, so that few statement texts serve every number of rows.
@@ -70,8 +71,6 @@ impl NewRow<'_> {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
 fn bind<'q>(query: Query<'q>, life: i64, row: &NewRow<'q>) -> Query<'q> {
     let query = query.bind(life).bind(row.seq().cast_signed());
     let query = match row {
@@ -115,7 +114,7 @@ impl Transaction {
             return Ok(());
         };
         let life = self.life(node, epoch).await?;
-        let kept: Vec<i64> = sqlx::query_scalar("select seq from log_rows where life = $1 and seq between $2 and $3")
+        let kept: Vec<i64> = sql::query_scalar("select seq from log_rows where life = $1 and seq between $2 and $3")
             .bind(life)
             .bind(first.cast_signed())
             .bind(last.cast_signed())
@@ -128,7 +127,7 @@ impl Transaction {
         let mut rest = &rows[..];
         for (size, text) in SIZES.into_iter().zip(STATEMENTS.iter()) {
             while let Some((batch, after)) = rest.split_at_checked(size) {
-                let query = batch.iter().fold(sqlx::query(text.as_str()), |query, row| bind(query, life, row));
+                let query = batch.iter().fold(sql::query(text.as_str()), |query, row| bind(query, life, row));
                 query.execute(self.write_quietly()).await?;
                 rest = after;
             }
@@ -145,7 +144,7 @@ impl Transaction {
         let mut gone = self.purge_old_rows(cutoff(now, age)).await?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         while gone < MOST_PURGED {
-            let total: i64 = sqlx::query_scalar("select bytes from log_total").fetch_one(self.write_quietly()).await?;
+            let total: i64 = sql::query_scalar("select bytes from log_total").fetch_one(self.write_quietly()).await?;
             if total <= bytes {
                 break;
             }
@@ -155,7 +154,7 @@ impl Transaction {
             }
             gone += deleted;
         }
-        sqlx::query(
+        sql::query(
             "delete from log_lives where id <= (select max(id) from log_lives) - $1
                 and not exists (select 1 from log_rows where life = log_lives.id)",
         )
@@ -167,12 +166,12 @@ impl Transaction {
 
     async fn life(&mut self, node: &NodeId, epoch: Epoch) -> Result<i64, Error> {
         let epoch = epoch.to_string();
-        sqlx::query("insert into log_lives (node, epoch) values ($1, $2) on conflict (epoch, node) do nothing")
+        sql::query("insert into log_lives (node, epoch) values ($1, $2) on conflict (epoch, node) do nothing")
             .bind(node.as_str())
             .bind(&epoch)
             .execute(self.write_quietly())
             .await?;
-        let life = sqlx::query_scalar("select id from log_lives where epoch = $1 and node = $2")
+        let life = sql::query_scalar("select id from log_lives where epoch = $1 and node = $2")
             .bind(&epoch)
             .bind(node.as_str())
             .fetch_one(self.write_quietly())
@@ -185,9 +184,9 @@ impl Transaction {
         let mut gone = 0;
         let mut above = 0;
         while gone < MOST_PURGED {
-            let (last, old, bytes): (Option<i64>, i64, i64) = sqlx::query_as(
-                "select max(id), coalesce(sum(case when at < $2 then 1 else 0 end), 0),
-                    coalesce(sum(case when at < $2 then bytes else 0 end), 0)
+            let (last, old, bytes): (Option<i64>, i64, i64) = sql::query_as(
+                "select max(id), cast(coalesce(sum(case when at < $2 then 1 else 0 end), 0) as bigint),
+                    cast(coalesce(sum(case when at < $2 then bytes else 0 end), 0) as bigint)
                  from (select id, at, bytes from log_rows where id > $1 order by id limit $3) as step",
             )
             .bind(above)
@@ -196,7 +195,7 @@ impl Transaction {
             .fetch_one(self.write_quietly())
             .await?;
             let Some(last) = last.filter(|_| old > 0) else { break };
-            let deleted = sqlx::query("delete from log_rows where id > $1 and id <= $2 and at < $3")
+            let deleted = sql::query("delete from log_rows where id > $1 and id <= $2 and at < $3")
                 .bind(above)
                 .bind(last)
                 .bind(limit)
@@ -211,7 +210,7 @@ impl Transaction {
 
     /// Deletes the oldest rows, at most [`PURGE_STEP`], until they make up `excess` bytes.
     async fn purge_oldest_rows(&mut self, excess: i64) -> Result<u64, Error> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as("select id, bytes from log_rows order by id limit $1")
+        let rows: Vec<(i64, i64)> = sql::query_as("select id, bytes from log_rows order by id limit $1")
             .bind(PURGE_STEP)
             .fetch_all(self.write_quietly())
             .await?;
@@ -225,13 +224,13 @@ impl Transaction {
             }
         }
         let deleted =
-            sqlx::query("delete from log_rows where id <= $1").bind(last).execute(self.write_quietly()).await?;
+            sql::query("delete from log_rows where id <= $1").bind(last).execute(self.write_quietly()).await?;
         self.count_rows(-count, -sum).await?;
         Ok(deleted.rows_affected())
     }
 
     async fn count_rows(&mut self, rows: i64, bytes: i64) -> Result<(), Error> {
-        sqlx::query("update log_total set row_count = row_count + $1, bytes = bytes + $2")
+        sql::query("update log_total set row_count = row_count + $1, bytes = bytes + $2")
             .bind(rows)
             .bind(bytes)
             .execute(self.write_quietly())

@@ -1,14 +1,15 @@
 //! Kept log lines: what is kept, and how it is read again.
 
-use futures_util::TryStreamExt as _;
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::FromRow;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
 use crate::base::ring::Counts;
 use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine, Stream};
 use crate::store::Store;
+use crate::store::database::Begun;
 use crate::store::error::Error;
+use crate::store::sql::{self, Builder};
 
 /// The level a gap has in the database: above all others, so that it passes every filter by level.
 pub(crate) const GAP_LEVEL: i64 = 5;
@@ -86,20 +87,19 @@ impl Store {
     /// Kept rows of a node's log (of all nodes if none is named).
     pub async fn kept_rows(&self, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Vec<KeptRow>, Error> {
         // one snapshot for all queries, so that nothing moves between them
-        let mut snapshot = self.read().begin().await?;
-        let connection = &mut *snapshot;
-        let bounds = Bounds::find(connection, node, filter).await?;
+        let mut snapshot = self.inner.database.begin_reading().await?;
+        let bounds = Bounds::find(&mut snapshot, node, filter).await?;
         let mut rows = Vec::new();
         if filter.sources.is_empty() {
-            rows = lines(connection, node, filter, None, bounds).await?;
+            rows = lines(&mut snapshot, node, filter, None, bounds).await?;
         }
         for source in &filter.sources {
-            rows.extend(lines(connection, node, filter, Some(source), bounds).await?);
+            rows.extend(lines(&mut snapshot, node, filter, Some(source), bounds).await?);
         }
         if filter.execution.is_some() || !filter.sources.is_empty() {
-            rows.extend(gaps(connection, node, filter, bounds).await?);
+            rows.extend(gaps(&mut snapshot, node, filter, bounds).await?);
         }
-        drop(snapshot);
+        snapshot.commit().await?;
         rows.sort_unstable_by_key(|row| row.id);
         rows.dedup_by_key(|row| row.id);
         let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
@@ -114,22 +114,27 @@ impl Store {
     /// Kept rows of all nodes' logs after a place, oldest first: so many, or so many bytes of text, at most.
     pub async fn kept_after(&self, after: Cursor, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
         let filter = KeptFilter { after: Some(after), limit, ..KeptFilter::default() };
-        let mut snapshot = self.read().begin().await?;
+        let mut snapshot = self.inner.database.begin_reading().await?;
         let bounds = Bounds::find(&mut snapshot, None, &filter).await?;
         let mut query = select(None, bounds);
         query.push(order(bounds)).push_bind(i64::from(limit));
         let mut answer = KeptAfter { rows: Vec::new(), anchored: bounds.anchored, full: false };
         let mut left = bytes;
-        let mut found = query.build_query_as::<Row>().fetch(&mut *snapshot);
-        while let Some(row) = found.try_next().await? {
+        let mut bad = None;
+        let rows = query.build_query_as::<Row>().take_while(snapshot.on(), |row| {
             left = left.saturating_sub(row.text.len());
-            answer.rows.push(row.read(bounds.unseen)?);
-            answer.full = left == 0 || answer.rows.len() >= limit as usize;
-            if answer.full {
-                break;
+            match row.read(bounds.unseen) {
+                Ok(row) => answer.rows.push(row),
+                Err(error) => bad = Some(error),
             }
+            answer.full = left == 0 || answer.rows.len() >= limit as usize;
+            !answer.full && bad.is_none()
+        });
+        rows.await?;
+        snapshot.commit().await?;
+        if let Some(error) = bad {
+            return Err(error);
         }
-        drop(found);
         if !bounds.oldest_first {
             answer.rows.reverse();
         }
@@ -139,7 +144,7 @@ impl Store {
     /// The lives of which lines were kept, oldest first; the last thousand at least.
     pub async fn kept_lives(&self) -> Result<Vec<Epoch>, Error> {
         let lives: Vec<String> =
-            sqlx::query_scalar("select epoch from log_lives order by id").fetch_all(self.read()).await?;
+            sql::query_scalar("select epoch from log_lives order by id").fetch_all(self.read()).await?;
         lives.iter().map(|epoch| epoch.parse().map_err(Error::unreadable)).collect()
     }
 
@@ -148,28 +153,24 @@ impl Store {
     /// [`Transaction::purge_rows`]: crate::store::Transaction::purge_rows
     pub async fn kept_total(&self) -> Result<(u64, u64), Error> {
         let (rows, bytes): (i64, i64) =
-            sqlx::query_as("select row_count, bytes from log_total").fetch_one(self.read()).await?;
+            sql::query_as("select row_count, bytes from log_total").fetch_one(self.read()).await?;
         Ok((rows.cast_unsigned(), bytes.cast_unsigned()))
     }
 }
 
 impl Bounds {
-    async fn find(
-        connection: &mut SqliteConnection,
-        node: Option<&NodeId>,
-        filter: &KeptFilter,
-    ) -> Result<Self, Error> {
+    async fn find(snapshot: &mut Begun, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Self, Error> {
         let mut bounds = Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None, anchored: false };
         if let Some(after) = filter.after
-            && let Some(life) = life(connection, node, after.epoch).await?
+            && let Some(life) = life(snapshot, node, after.epoch).await?
         {
             bounds.oldest_first = true;
-            let last: Option<(i64, Option<i64>)> = sqlx::query_as(
+            let last: Option<(i64, Option<i64>)> = sql::query_as(
                 "select id, gap_to from log_rows where life = $1 and seq <= $2 order by seq desc limit 1",
             )
             .bind(life)
             .bind(bound(after.seq))
-            .fetch_optional(&mut *connection)
+            .fetch_optional(snapshot.on())
             .await?;
             bounds.anchored = last.is_some();
             bounds.above = match last {
@@ -179,48 +180,48 @@ impl Bounds {
                     id - 1
                 }
                 Some((id, _)) => id,
-                None => first_from(connection, life, 0).await?.map_or(i64::MAX, |first| first - 1),
+                None => first_from(snapshot, life, 0).await?.map_or(i64::MAX, |first| first - 1),
             };
         }
         if let Some(before) = filter.before
-            && let Some(life) = life(connection, node, before.epoch).await?
+            && let Some(life) = life(snapshot, node, before.epoch).await?
         {
-            bounds.below = first_from(connection, life, bound(before.seq)).await?.unwrap_or(i64::MAX);
+            bounds.below = first_from(snapshot, life, bound(before.seq)).await?.unwrap_or(i64::MAX);
         }
         Ok(bounds)
     }
 }
 
 /// The first row of this life from `seq` on, or else of a later one.
-async fn first_from(connection: &mut SqliteConnection, life: i64, seq: i64) -> Result<Option<i64>, Error> {
+async fn first_from(snapshot: &mut Begun, life: i64, seq: i64) -> Result<Option<i64>, Error> {
     let own: Option<i64> =
-        sqlx::query_scalar("select id from log_rows where life = $1 and seq >= $2 order by seq limit 1")
+        sql::query_scalar("select id from log_rows where life = $1 and seq >= $2 order by seq limit 1")
             .bind(life)
             .bind(seq)
-            .fetch_optional(&mut *connection)
+            .fetch_optional(snapshot.on())
             .await?;
     if own.is_some() {
         return Ok(own);
     }
-    let later = sqlx::query_scalar("select id from log_rows where life > $1 order by life, seq limit 1")
+    let later = sql::query_scalar("select id from log_rows where life > $1 order by life, seq limit 1")
         .bind(life)
-        .fetch_optional(connection)
+        .fetch_optional(snapshot.on())
         .await?;
     Ok(later)
 }
 
-async fn life(connection: &mut SqliteConnection, node: Option<&NodeId>, epoch: Epoch) -> Result<Option<i64>, Error> {
-    let mut query = QueryBuilder::<Sqlite>::new("select id from log_lives where epoch = ");
+async fn life(snapshot: &mut Begun, node: Option<&NodeId>, epoch: Epoch) -> Result<Option<i64>, Error> {
+    let mut query = Builder::new("select id from log_lives where epoch = ");
     query.push_bind(epoch.to_string());
     if let Some(node) = node {
         query.push(" and node = ").push_bind(node.as_str());
     }
     query.push(" order by id desc limit 1");
-    Ok(query.build_query_scalar().fetch_optional(connection).await?)
+    Ok(query.build_query_scalar().fetch_optional(snapshot.on()).await?)
 }
 
-fn select(node: Option<&NodeId>, bounds: Bounds) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
+fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
+    let mut query = Builder::new(
         "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
          from log_rows r join log_lives l on l.id = r.life where r.id > ",
     );
@@ -235,21 +236,16 @@ const fn order(bounds: Bounds) -> &'static str {
     if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " }
 }
 
-async fn fetch(
-    connection: &mut SqliteConnection,
-    mut query: QueryBuilder<Sqlite>,
-    bounds: Bounds,
-    limit: u32,
-) -> Result<Vec<Row>, Error> {
+async fn fetch(snapshot: &mut Begun, mut query: Builder<'_>, bounds: Bounds, limit: u32) -> Result<Vec<Row>, Error> {
     query.push(order(bounds));
     query.push_bind(i64::from(limit));
-    Ok(query.build_query_as().fetch_all(connection).await?)
+    Ok(query.build_query_as().fetch_all(snapshot.on()).await?)
 }
 
 /// The rows that pass by level, and are of this run and source if there is one; each source by itself, which its index serves
 /// however rare it is.
 async fn lines(
-    connection: &mut SqliteConnection,
+    snapshot: &mut Begun,
     node: Option<&NodeId>,
     filter: &KeptFilter,
     source: Option<&str>,
@@ -269,12 +265,12 @@ async fn lines(
         }
         query.push(" and r.level >= ").push_bind(i64::from(level.index()));
     }
-    fetch(connection, query, bounds, filter.limit).await
+    fetch(snapshot, query, bounds, filter.limit).await
 }
 
 /// The gaps; of a run those written while it went on, or shortly after.
 async fn gaps(
-    connection: &mut SqliteConnection,
+    snapshot: &mut Begun,
     node: Option<&NodeId>,
     filter: &KeptFilter,
     bounds: Bounds,
@@ -283,15 +279,15 @@ async fn gaps(
     query.push(" and r.level >= 3 and r.level = ").push_bind(GAP_LEVEL);
     if let Some(execution) = filter.execution {
         let run: Option<(Option<i64>, Option<i64>)> =
-            sqlx::query_as("select started_at, finished_at from executions where id = $1")
+            sql::query_as("select started_at, finished_at from executions where id = $1")
                 .bind(execution.0)
-                .fetch_optional(&mut *connection)
+                .fetch_optional(snapshot.on())
                 .await?;
         let Some((Some(started), finished)) = run else { return Ok(Vec::new()) };
         query.push(" and r.at >= ").push_bind(started);
         query.push(" and r.at <= ").push_bind(finished.map_or(i64::MAX, |finished| finished.saturating_add(GAP_DELAY)));
     }
-    fetch(connection, query, bounds, filter.limit).await
+    fetch(snapshot, query, bounds, filter.limit).await
 }
 
 impl Row {

@@ -1,11 +1,11 @@
-//! Floor 2: rows in sqlite (and later postgresql), one file per noun.
+//! Floor 2: rows in SQLite or PostgreSQL, one file per noun.
 //!
-//! `impl Store` reads, `impl Transaction` writes. The query texts are meant for both databases: `$1` placeholders,
-//! `returning`, `on conflict`; what only SQLite knows stands in `database.rs`, `changes.rs` and `migrations/sqlite`.
+//! `impl Store` reads, `impl Transaction` writes. Every query text serves both databases (`sql.rs`): `$1` placeholders,
+//! `returning`, `on conflict`, casts where PostgreSQL wants to know a type. What only one of them knows stands in `sqlite.rs`,
+//! `sqlite_changes.rs` and `migrations/sqlite`, and in those of PostgreSQL; `database.rs` is either.
 
 pub mod audit;
 pub mod backup;
-mod changes;
 pub mod data_directory;
 mod database;
 pub mod diagnostics;
@@ -21,28 +21,34 @@ mod migrate;
 pub mod node_id;
 pub mod node_settings;
 pub mod nodes;
+mod postgres;
+mod postgres_changes;
+mod revision;
 mod runs;
 mod seal;
 pub mod sessions;
 pub mod settings;
+mod sql;
+mod sqlite;
+mod sqlite_changes;
 pub mod users;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretBox;
-use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::watch;
 
-use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::shutdown::Shutdown;
+use crate::config::database::DatabaseUrl;
 use crate::store::data_directory::Opening;
-use crate::store::database::{Database, Writing};
+use crate::store::database::{Begun, Database};
 use crate::store::error::{Error, OpenError};
 use crate::store::seal::Sealer;
+use crate::store::sql::On;
 
 /// How long [`Store::ping`] waits for an answer.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
@@ -54,17 +60,18 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Arc<Database>,
+    database: Database,
+    description: String,
     sealer: Sealer,
     clock: SharedClock,
     changes: watch::Sender<u64>,
 }
 
-/// A writing transaction (`BEGIN IMMEDIATE`); rolled back when dropped without [`Transaction::commit`].
+/// A writing transaction, the only one at its time unless it is [unlocked](Store::begin_unlocked); rolled back when dropped without [`Transaction::commit`].
 ///
 /// After [`Error::Busy`] or [`Error::Broken`] drop it: nothing of it will be kept. After [`Error::Conflict`] it can go on.
 pub struct Transaction {
-    writing: Writing,
+    begun: Begun,
     inner: Arc<Inner>,
     /// Whether others are told of the commit.
     notable: bool,
@@ -73,8 +80,12 @@ pub struct Transaction {
 /// What is needed to open a store.
 #[derive(Clone)]
 pub struct OpenOptions {
-    /// The data directory: made (0700) if it is missing; holds `switchboard.db` (0600) and `encryption.key` (0600).
+    /// The data directory: made (0700) if it is missing; holds `encryption.key` (0600) and, without another database,
+    /// `switchboard.db` (0600).
     pub data: PathBuf,
+    /// The PostgreSQL database, instead of SQLite in the data directory. Several nodes may share it, each with a data
+    /// directory of its own and the same encryption key.
+    pub database: Option<DatabaseUrl>,
     /// The encryption key from the environment, if it stands there.
     pub encryption_key: Option<Arc<SecretBox<[u8; 32]>>>,
     /// Tells the time.
@@ -88,32 +99,45 @@ impl Store {
     /// # Errors
     /// Every cause with words that say what to do: see [`OpenError`].
     pub async fn open(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
-        let OpenOptions { data, encryption_key, clock } = options;
+        let OpenOptions { data, database, encryption_key, clock } = options;
         data_directory::prepare(&data)?;
         let opening = Opening::take(&data).await?;
-        let file = data_directory::database(&data);
-        // made before SQLite opens it: its other files get the same mode
-        data_directory::open_private(&file).map_err(|error| data_directory::refused("write", &file, &error))?;
-        let database = Database::open(&file).await.map_err(|error| explain(error, &file))?;
-        let mut writing = database.begin().await.map_err(|error| explain(error, &file))?;
-        let connection = writing.connection();
-        let version = migrate::version(connection).await?;
-        migrate::refuse_newer(connection, version).await?;
-        let sealer = encryption_key::prove(connection, &data, encryption_key.as_ref(), version > 0).await?;
-        migrate::apply(connection, version, clock.now()).await?;
-        encryption_key::write_check(connection, &sealer, clock.now()).await?;
-        writing.commit().await?;
+        let database = Database::open(&data, database.as_ref()).await?;
+        let place = database.place();
+        let mut begun = database.begin_opening().await?;
+        let version = migrate::version(&mut begun).await?;
+        migrate::refuse_newer(&mut begun, &place, version).await?;
+        let sealer = encryption_key::prove(&mut begun, &place, &data, encryption_key.as_ref(), version > 0).await?;
+        migrate::apply(&mut begun, version, clock.now()).await?;
+        encryption_key::write_check(&mut begun, &sealer, clock.now()).await?;
+        begun.commit().await?;
         drop(opening);
 
-        let database = Arc::new(database);
-        let changes = changes::start(&database, shutdown).await.map_err(Error::from)?;
-        Ok(Self { inner: Arc::new(Inner { database, sealer, clock, changes }) })
+        let changes = match &database {
+            Database::Sqlite(database) => sqlite_changes::start(database, shutdown).await,
+            Database::Postgres(database) => postgres_changes::start(database, shutdown).await,
+        };
+        let changes = changes.map_err(Error::from)?;
+        let description = database.describe().await?;
+        Ok(Self { inner: Arc::new(Inner { database, description, sealer, clock, changes }) })
     }
 
     /// Begins to write; waits (at most 5 s, then [`Error::Busy`]) for the one before, first come, first served.
     pub async fn begin(&self) -> Result<Transaction, Error> {
-        let writing = self.inner.database.begin().await?;
-        Ok(Transaction { writing, inner: Arc::clone(&self.inner), notable: false })
+        let begun = self.inner.database.begin().await?;
+        Ok(Transaction { begun, inner: Arc::clone(&self.inner), notable: false })
+    }
+
+    /// Begins to write what must not wait behind others, as signs of life: single statements, each right by itself whatever
+    /// others write at the same time. On SQLite the same as [`Store::begin`].
+    pub async fn begin_unlocked(&self) -> Result<Transaction, Error> {
+        let begun = self.inner.database.begin_unlocked().await?;
+        Ok(Transaction { begun, inner: Arc::clone(&self.inner), notable: false })
+    }
+
+    /// Which database it is, of which version, and where; for people, without any secret.
+    pub fn description(&self) -> &str {
+        &self.inner.description
     }
 
     /// Rises whenever any process changed the database (own commits at once, others' within 250 ms). What merely accumulates
@@ -140,14 +164,19 @@ impl Store {
         }
     }
 
+    /// The time by the database's own clock: the same for all nodes, however theirs go.
+    pub async fn database_time(&self) -> Result<Timestamp, Error> {
+        Ok(Timestamp::from_micros(sql::query_scalar("select {now}").fetch_one(self.read()).await?))
+    }
+
     /// The version of the schema in the database.
     pub async fn schema_version(&self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar("select coalesce(max(version), 0) from schema_migrations").fetch_one(self.read()).await?)
+        Ok(sql::query_scalar("select coalesce(max(version), 0) from schema_migrations").fetch_one(self.read()).await?)
     }
 
     /// What the database takes on the disk, in bytes.
-    pub fn database_bytes(&self) -> u64 {
-        self.inner.database.bytes()
+    pub async fn database_bytes(&self) -> Result<u64, Error> {
+        self.inner.database.bytes().await
     }
 
     /// Closes every connection, after which every call fails. For a tidy end: nothing is lost without it.
@@ -155,7 +184,7 @@ impl Store {
         self.inner.database.close().await;
     }
 
-    fn read(&self) -> &SqlitePool {
+    fn read(&self) -> On<'_> {
         self.inner.database.readers()
     }
 }
@@ -165,24 +194,24 @@ impl Transaction {
     pub async fn commit(mut self) -> Result<(), Error> {
         let mut revision = None;
         if self.notable {
-            revision = Some(changes::count(self.writing.connection()).await?);
+            revision = Some(revision::count(&mut self.begun).await?);
         }
-        self.writing.commit().await?;
+        self.begun.commit().await?;
         if let Some(revision) = revision {
-            changes::tell(&self.inner.changes, revision);
+            revision::tell(&self.inner.changes, revision);
         }
         Ok(())
     }
 
     /// Where statements go.
-    fn write(&mut self) -> &mut SqliteConnection {
+    fn write(&mut self) -> On<'_> {
         self.notable = true;
-        self.writing.connection()
+        self.begun.on()
     }
 
     /// Where statements go of which nobody needs to be told.
-    fn write_quietly(&mut self) -> &mut SqliteConnection {
-        self.writing.connection()
+    fn write_quietly(&mut self) -> On<'_> {
+        self.begun.on()
     }
 }
 
@@ -196,28 +225,6 @@ impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction").finish_non_exhaustive()
     }
-}
-
-/// Says what to do about a file that SQLite can't work with.
-fn explain(error: Error, file: &Path) -> OpenError {
-    let (Error::Broken(cause) | Error::Busy(cause)) = &error else { return error.into() };
-    let what = match error::code(cause) {
-        // CORRUPT, NOTADB
-        Some(11 | 26) => {
-            "is no SQLite database, or a damaged one; restore a backup, or name another directory with --data"
-        }
-        // IOERR: most often there is no room for the files beside it
-        Some(10) => {
-            "can't be read or written; see whether the disk is full, and free some space, or broken, or name another directory \
-             with --data"
-        }
-        // PERM, READONLY, CANTOPEN
-        Some(3 | 8 | 14) => {
-            "can't be opened for writing; make it and its directory writable for this user, or name another one with --data"
-        }
-        _ => return error.into(),
-    };
-    OpenError::Refused(format!("{} {what} ({})", file.display(), chain(cause)))
 }
 
 /// Hashes and the like stand in the database as bytes of a fixed number.
@@ -234,13 +241,16 @@ fn cutoff(now: Timestamp, age: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::base::clock::SystemClock;
     use crate::base::id::{Epoch, NodeId};
     use crate::model::log_entry::{Level, LogEntry};
 
     async fn open(data: &Path) -> Store {
-        let options = OpenOptions { data: data.to_owned(), encryption_key: None, clock: Arc::new(SystemClock) };
+        let options =
+            OpenOptions { data: data.to_owned(), database: None, encryption_key: None, clock: Arc::new(SystemClock) };
         Store::open(options, &Shutdown::new()).await.unwrap()
     }
 
@@ -261,7 +271,7 @@ mod tests {
 
     async fn pages(store: &Store, most: &'static str) {
         let mut tx = store.begin().await.unwrap();
-        sqlx::query(most).execute(tx.write()).await.unwrap();
+        sql::query(most).execute(tx.write()).await.unwrap();
     }
 
     #[tokio::test]
@@ -289,7 +299,7 @@ mod tests {
         let store = open(data.path()).await;
         let mut tx = store.begin().await.unwrap();
         // what a full disk may do in the middle of a transaction
-        sqlx::query("rollback").execute(tx.write()).await.unwrap();
+        sql::query("rollback").execute(tx.write()).await.unwrap();
         assert!(tx.commit().await.is_err());
         for epoch in 1..4 {
             fill(&store, epoch, "kept").await.unwrap();
@@ -301,7 +311,7 @@ mod tests {
     async fn reading_connections_can_not_write() {
         let data = tempfile::tempdir().unwrap();
         let store = open(data.path()).await;
-        assert!(sqlx::query("delete from users").execute(store.read()).await.is_err());
+        assert!(sql::query("delete from users").execute(store.read()).await.is_err());
     }
 
     #[tokio::test]
@@ -310,7 +320,7 @@ mod tests {
         let store = open(data.path()).await;
         let mut tx = store.begin().await.unwrap();
         let mut pragma =
-            async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(tx.write()).await.unwrap() };
+            async |text: &'static str| -> i64 { sql::query_scalar(text).fetch_one(tx.write()).await.unwrap() };
         assert_eq!(pragma("pragma synchronous").await, 2);
         assert_eq!(pragma("pragma foreign_keys").await, 1);
         assert_eq!(pragma("pragma temp_store").await, 2);

@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::model::setting::NodeSetting;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 #[derive(FromRow)]
@@ -30,7 +31,7 @@ impl From<Row> for (NodeId, NodeSetting) {
 impl Store {
     /// Every node's word on every setting, by node and setting.
     pub async fn node_settings(&self) -> Result<Vec<(NodeId, NodeSetting)>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select node, setting, wanted, in_force, fixed, since, error from node_settings order by node, setting",
         )
         .fetch_all(self.read())
@@ -42,7 +43,7 @@ impl Store {
 impl Transaction {
     /// A node says what it made of a setting. A node that was removed says nothing any more.
     pub async fn tell_node_setting(&mut self, node: &NodeId, told: &NodeSetting) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "insert into node_settings (node, setting, wanted, in_force, fixed, since, error)
              select $1, $2, $3, $4, $5, $6, $7 where exists (select 1 from nodes where id = $1)
              on conflict (node, setting) do update set
@@ -63,7 +64,7 @@ impl Transaction {
 
     /// Forgets what a node said of its settings in a former life.
     pub async fn forget_node_settings(&mut self, node: &NodeId) -> Result<(), Error> {
-        sqlx::query("delete from node_settings where node = $1").bind(node.as_str()).execute(self.write()).await?;
+        sql::query("delete from node_settings where node = $1").bind(node.as_str()).execute(self.write()).await?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::model::node::Node;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 #[derive(FromRow)]
@@ -46,7 +47,7 @@ impl TryFrom<Row> for Node {
 impl Store {
     /// All, by id.
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address,
                 address_override
              from nodes order by id",
@@ -60,7 +61,7 @@ impl Store {
 impl Transaction {
     /// A node starts: this is what it is now. What an administrator said about its address stays.
     pub async fn register_node(&mut self, node: &Node) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "insert into nodes
                 (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -88,7 +89,7 @@ impl Transaction {
     /// It lives, and uses the messenger key of this fingerprint. A node that was removed stays so until it starts again. Others
     /// are told only if the key is another one.
     pub async fn beat_node(&mut self, id: &NodeId, key_fingerprint: Option<&str>, at: Timestamp) -> Result<(), Error> {
-        let same = sqlx::query(
+        let same = sql::query(
             "update nodes set heartbeat_at = $2
              where id = $1 and key_fingerprint is not distinct from $3 and stopped_at is null",
         )
@@ -98,7 +99,7 @@ impl Transaction {
         .execute(self.write_quietly())
         .await?;
         if same.rows_affected() == 0 {
-            sqlx::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
+            sql::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
                 .bind(id.as_str())
                 .bind(at.as_micros())
                 .bind(key_fingerprint)
@@ -110,7 +111,7 @@ impl Transaction {
 
     /// It stops.
     pub async fn stop_node(&mut self, id: &NodeId, at: Timestamp) -> Result<(), Error> {
-        sqlx::query("update nodes set stopped_at = $2 where id = $1")
+        sql::query("update nodes set stopped_at = $2 where id = $1")
             .bind(id.as_str())
             .bind(at.as_micros())
             .execute(self.write())
@@ -122,11 +123,11 @@ impl Transaction {
     /// not known. Of use before it registers again.
     pub async fn last_sign_of_life(&mut self, id: &NodeId) -> Result<Option<Timestamp>, Error> {
         let beat: Option<(i64, Option<i64>)> =
-            sqlx::query_as("select heartbeat_at, stopped_at from nodes where id = $1")
+            sql::query_as("select heartbeat_at, stopped_at from nodes where id = $1")
                 .bind(id.as_str())
                 .fetch_optional(self.write())
                 .await?;
-        let line: Option<i64> = sqlx::query_scalar(
+        let line: Option<i64> = sql::query_scalar(
             "select at from log_rows where life = (select max(id) from log_lives where node = $1)
              order by seq desc limit 1",
         )
@@ -139,7 +140,7 @@ impl Transaction {
 
     /// Says where a node is reached, whatever it says itself; none: where it says. False if there is none of this id.
     pub async fn override_address(&mut self, id: &NodeId, address: Option<&str>) -> Result<bool, Error> {
-        let changed = sqlx::query("update nodes set address_override = $2 where id = $1")
+        let changed = sql::query("update nodes set address_override = $2 where id = $1")
             .bind(id.as_str())
             .bind(address)
             .execute(self.write())
@@ -149,7 +150,7 @@ impl Transaction {
 
     /// Forgets it. False if there is none of this id.
     pub async fn remove_node(&mut self, id: &NodeId) -> Result<bool, Error> {
-        let gone = sqlx::query("delete from nodes where id = $1").bind(id.as_str()).execute(self.write()).await?;
+        let gone = sql::query("delete from nodes where id = $1").bind(id.as_str()).execute(self.write()).await?;
         Ok(gone.rows_affected() > 0)
     }
 }

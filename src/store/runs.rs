@@ -7,6 +7,7 @@ use crate::base::id::{ExecutionId, NodeId};
 use crate::model::execution::{Execution, Outcome};
 use crate::store::error::Error;
 use crate::store::executions::{Cancelled, ExecutionRow, NewExecution, columns, read};
+use crate::store::sql;
 use crate::store::{Transaction, cutoff};
 
 impl Transaction {
@@ -20,7 +21,7 @@ impl Transaction {
         limit: u32,
         at: Timestamp,
     ) -> Result<Option<Execution>, Error> {
-        let row: Option<ExecutionRow> = sqlx::query_as(concat!(
+        let row: Option<ExecutionRow> = sql::query_as(concat!(
             "update executions set node = $2, started_at = $4
              where id = $1 and started_at is null and outcome is null
                 and (select count(*) from executions other where other.dispatcher = executions.dispatcher
@@ -49,7 +50,7 @@ impl Transaction {
         limit: u32,
     ) -> Result<Option<Execution>, Error> {
         let now = self.inner.clock.now();
-        let row: Option<ExecutionRow> = sqlx::query_as(concat!(
+        let row: Option<ExecutionRow> = sql::query_as(concat!(
             "insert into executions
                 (dispatcher, cause, requested_by, queued_at, after_id, idempotency_key, retry_of, node, started_at)
              select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as bigint), cast($5 as bigint),
@@ -85,7 +86,7 @@ impl Transaction {
         message: Option<&str>,
         at: Timestamp,
     ) -> Result<bool, Error> {
-        let finished = sqlx::query(
+        let finished = sql::query(
             "update executions set outcome = $2, message = $3, finished_at = $4 where id = $1 and outcome is null",
         )
         .bind(id.0)
@@ -105,7 +106,7 @@ impl Transaction {
         by: &str,
         at: Timestamp,
     ) -> Result<Option<Cancelled>, Error> {
-        let ended: Option<ExecutionRow> = sqlx::query_as(concat!(
+        let ended: Option<ExecutionRow> = sql::query_as(concat!(
             "update executions set outcome = $2, cancelled_by = $3, finished_at = $4
              where id = $1 and started_at is null and outcome is null returning ",
             columns!()
@@ -119,7 +120,7 @@ impl Transaction {
         if let Some(row) = ended {
             return Ok(Some(Cancelled::Ended(row.try_into()?)));
         }
-        let asked: Option<ExecutionRow> = sqlx::query_as(concat!(
+        let asked: Option<ExecutionRow> = sql::query_as(concat!(
             "update executions set cancelled_by = coalesce(cancelled_by, $2) where id = $1 and outcome is null returning ",
             columns!()
         ))
@@ -131,7 +132,7 @@ impl Transaction {
             return Ok(Some(Cancelled::Asked(row.try_into()?)));
         }
         let late: Option<ExecutionRow> =
-            sqlx::query_as(concat!("select ", columns!(), " from executions where id = $1"))
+            sql::query_as(concat!("select ", columns!(), " from executions where id = $1"))
                 .bind(id.0)
                 .fetch_optional(self.write())
                 .await?;
@@ -147,7 +148,7 @@ impl Transaction {
         message: &str,
     ) -> Result<Vec<Execution>, Error> {
         read(
-            sqlx::query_as(concat!(
+            sql::query_as(concat!(
                 "update executions set outcome = $2, message = $4,
                     finished_at = case when started_at < $3 then $3 else started_at end
                  where node = $1 and started_at is not null and outcome is null returning ",
@@ -170,7 +171,7 @@ impl Transaction {
         silent_since: Timestamp,
         message: impl Fn(&NodeId) -> String,
     ) -> Result<Vec<Execution>, Error> {
-        let silent: Vec<(String, Option<i64>)> = sqlx::query_as(
+        let silent: Vec<(String, Option<i64>)> = sql::query_as(
             "select distinct executions.node, nodes.heartbeat_at
              from executions left join nodes on nodes.id = executions.node
              where executions.outcome is null and executions.started_at is not null and executions.node <> $1
@@ -191,7 +192,7 @@ impl Transaction {
 
     /// Adds to a run of this node that was given up that it ended after all.
     pub async fn note_late_end(&mut self, id: ExecutionId, node: &NodeId, text: &str) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "update executions set message = coalesce(message || '; ', '') || $4
              where id = $1 and node = $2 and outcome = $3",
         )
@@ -207,11 +208,11 @@ impl Transaction {
     /// Deletes ended runs older than `age`, but never the newest `keep` of a dispatcher. How many went.
     pub async fn purge_executions(&mut self, age: Duration, keep: u32, now: Timestamp) -> Result<u64, Error> {
         let dispatchers: Vec<String> =
-            sqlx::query_scalar("select distinct dispatcher from executions").fetch_all(self.write()).await?;
+            sql::query_scalar("select distinct dispatcher from executions").fetch_all(self.write()).await?;
         let mut gone = 0;
         for dispatcher in dispatchers {
             // fewer than `keep` give no limit, and nothing is less than that
-            let deleted = sqlx::query(
+            let deleted = sql::query(
                 "delete from executions where dispatcher = $1 and outcome is not null and finished_at < $2
                     and id <= (select id from executions where dispatcher = $1 order by id desc limit 1 offset $3)",
             )
@@ -228,7 +229,7 @@ impl Transaction {
     /// Deletes runs of a dispatcher that began by themselves and ended normally with nothing to tell, but never its newest
     /// `keep` runs: a heartbeat leaves thousands a day. How many went.
     pub async fn purge_uneventful(&mut self, dispatcher: &str, keep: u32) -> Result<u64, Error> {
-        let deleted = sqlx::query(
+        let deleted = sql::query(
             "delete from executions where dispatcher = $1 and outcome = $3 and message is null
                 and requested_by is null
                 and id <= (select id from executions where dispatcher = $1 order by id desc limit 1 offset $2)",

@@ -7,6 +7,7 @@ use sqlx::FromRow;
 use crate::base::clock::Timestamp;
 use crate::model::user::Session;
 use crate::store::error::Error;
+use crate::store::sql;
 use crate::store::users::UserRow;
 use crate::store::{Store, Transaction, cutoff, fixed};
 
@@ -29,7 +30,7 @@ impl Store {
         age: Duration,
         now: Timestamp,
     ) -> Result<Option<Session>, Error> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = sql::query_as(
             "select s.id_hash, s.address, s.created_at as began_at, s.last_seen_at, u.uuid, u.name, u.email,
                 u.service_roles, u.password_hash, (u.token_hash is not null) as has_token, u.created_at,
                 u.last_sign_in_at
@@ -64,7 +65,7 @@ impl Transaction {
         address: &str,
         at: Timestamp,
     ) -> Result<(), Error> {
-        let signed_in = sqlx::query("update users set last_sign_in_at = $2 where uuid = $1")
+        let signed_in = sql::query("update users set last_sign_in_at = $2 where uuid = $1")
             .bind(user_uuid)
             .bind(at.as_micros())
             .execute(self.write_quietly())
@@ -72,7 +73,7 @@ impl Transaction {
         if signed_in.rows_affected() == 0 {
             return Err(Error::Conflict("there is no such user any more".to_owned()));
         }
-        sqlx::query(
+        sql::query(
             "insert into sessions (id_hash, user_uuid, address, created_at, last_seen_at) values ($1, $2, $3, $4, $4)",
         )
         .bind(id_hash.as_slice())
@@ -86,7 +87,7 @@ impl Transaction {
 
     /// It was used now (callers ask at most once a minute).
     pub async fn touch_session(&mut self, id_hash: &[u8; 32], at: Timestamp) -> Result<(), Error> {
-        sqlx::query("update sessions set last_seen_at = $2 where id_hash = $1 and last_seen_at < $2")
+        sql::query("update sessions set last_seen_at = $2 where id_hash = $1 and last_seen_at < $2")
             .bind(id_hash.as_slice())
             .bind(at.as_micros())
             .execute(self.write_quietly())
@@ -96,13 +97,13 @@ impl Transaction {
 
     /// Ends one session.
     pub async fn end_session(&mut self, id_hash: &[u8; 32]) -> Result<(), Error> {
-        sqlx::query("delete from sessions where id_hash = $1").bind(id_hash.as_slice()).execute(self.write()).await?;
+        sql::query("delete from sessions where id_hash = $1").bind(id_hash.as_slice()).execute(self.write()).await?;
         Ok(())
     }
 
     /// Deletes those beyond these limits. How many went.
     pub async fn purge_sessions(&mut self, idle: Duration, age: Duration, now: Timestamp) -> Result<u64, Error> {
-        let gone = sqlx::query("delete from sessions where last_seen_at <= $1 or created_at <= $2")
+        let gone = sql::query("delete from sessions where last_seen_at <= $1 or created_at <= $2")
             .bind(cutoff(now, idle))
             .bind(cutoff(now, age))
             .execute(self.write_quietly())

@@ -6,6 +6,7 @@ use crate::base::clock::Timestamp;
 use crate::model::setting::{SettingChange, StoredSetting};
 use crate::store::error::Error;
 use crate::store::seal::{Place, Sealer};
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 #[derive(FromRow)]
@@ -65,7 +66,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sealed`] names a secret one that does not open.
     pub async fn settings(&self) -> Result<Vec<StoredSetting>, Error> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sql::query_as(
             "select name, value, sealed, version, changed_by, changed_at from settings
              where value is not null or sealed is not null order by name",
         )
@@ -80,7 +81,7 @@ impl Store {
     /// [`Error::Sealed`] if it is secret and does not open.
     pub async fn setting(&self, name: &str) -> Result<Option<StoredSetting>, Error> {
         let row: Option<Row> =
-            sqlx::query_as("select name, value, sealed, version, changed_by, changed_at from settings where name = $1")
+            sql::query_as("select name, value, sealed, version, changed_by, changed_at from settings where name = $1")
                 .bind(name)
                 .fetch_optional(self.read())
                 .await?;
@@ -91,7 +92,7 @@ impl Store {
     pub async fn setting_history(&self, name: Option<&str>, limit: u32) -> Result<Vec<SettingChange>, Error> {
         let rows: Vec<ChangeRow> = match name {
             Some(name) => {
-                sqlx::query_as(
+                sql::query_as(
                     "select name, value, version, cleared, changed_by, changed_at from setting_changes
                      where name = $1 order by version desc limit $2",
                 )
@@ -101,7 +102,7 @@ impl Store {
                 .await?
             }
             None => {
-                sqlx::query_as(
+                sql::query_as(
                     "select name, value, version, cleared, changed_by, changed_at from setting_changes
                      order by changed_at desc, version desc, name limit $1",
                 )
@@ -129,7 +130,7 @@ impl Transaction {
         by: &str,
         at: Timestamp,
     ) -> Result<i64, Error> {
-        let row: Option<(i64, bool)> = sqlx::query_as(
+        let row: Option<(i64, bool)> = sql::query_as(
             "select version, (value is null and sealed is null) as cleared from settings where name = $1",
         )
         .bind(name)
@@ -163,7 +164,7 @@ impl Transaction {
             return Ok(value.to_owned());
         }
         let row: Row =
-            sqlx::query_as("select name, value, sealed, version, changed_by, changed_at from settings where name = $1")
+            sql::query_as("select name, value, sealed, version, changed_by, changed_at from settings where name = $1")
                 .bind(name)
                 .fetch_one(self.write())
                 .await?;
@@ -186,7 +187,7 @@ impl Transaction {
     ) -> Result<Option<i64>, Error> {
         let plain = value.filter(|_| !secret);
         let sealed = value.filter(|_| secret).map(|value| self.inner.sealer.seal(place(name), value.as_bytes()));
-        let version: Option<i64> = sqlx::query_scalar(
+        let version: Option<i64> = sql::query_scalar(
             "insert into settings (name, value, sealed, version, changed_by, changed_at) values ($1, $2, $3, 1, $4, $5)
              on conflict (name) do update set
                 value = excluded.value, sealed = excluded.sealed, version = settings.version + 1,
@@ -203,7 +204,7 @@ impl Transaction {
         .fetch_optional(self.write())
         .await?;
         let Some(version) = version else { return Ok(None) };
-        sqlx::query(
+        sql::query(
             "insert into setting_changes (name, version, value, cleared, changed_by, changed_at)
              values ($1, $2, $3, $4, $5, $6)",
         )

@@ -11,6 +11,7 @@ use crate::base::id::random_bytes;
 use crate::model::user::{ServiceRole, User, UserName};
 use crate::store::error::Error;
 use crate::store::seal::Place;
+use crate::store::sql;
 use crate::store::{Store, Transaction};
 
 /// A user about to be made.
@@ -75,7 +76,7 @@ macro_rules! select_users {
 /// Somebody who may do everything and can sign in.
 macro_rules! an_administrator {
     () => {
-        r"select 1 from users
+        r"select cast(1 as bigint) from users
           where password_hash is not null and ' ' || service_roles || ' ' like '% service\_admin %' escape '\'"
     };
 }
@@ -87,14 +88,14 @@ const fn token_place(uuid: &str) -> Place<'_> {
 impl Store {
     /// All, by name.
     pub async fn users(&self) -> Result<Vec<User>, Error> {
-        let rows: Vec<UserRow> = sqlx::query_as(select_users!("order by name")).fetch_all(self.read()).await?;
+        let rows: Vec<UserRow> = sql::query_as(select_users!("order by name")).fetch_all(self.read()).await?;
         rows.into_iter().map(User::try_from).collect()
     }
 
     /// The user of this name and the PHC string of its password.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<(User, Option<String>)>, Error> {
         let row: Option<UserRow> =
-            sqlx::query_as(select_users!("where name = $1")).bind(name).fetch_optional(self.read()).await?;
+            sql::query_as(select_users!("where name = $1")).bind(name).fetch_optional(self.read()).await?;
         let Some(row) = row else { return Ok(None) };
         let password_hash = row.password_hash.clone();
         Ok(Some((row.try_into()?, password_hash)))
@@ -103,13 +104,13 @@ impl Store {
     /// The user of this uuid.
     pub async fn user(&self, uuid: &str) -> Result<Option<User>, Error> {
         let row: Option<UserRow> =
-            sqlx::query_as(select_users!("where uuid = $1")).bind(uuid).fetch_optional(self.read()).await?;
+            sql::query_as(select_users!("where uuid = $1")).bind(uuid).fetch_optional(self.read()).await?;
         row.map(User::try_from).transpose()
     }
 
     /// The user whose token has this SHA-256.
     pub async fn user_by_token(&self, token_hash: &[u8; 32]) -> Result<Option<User>, Error> {
-        let row: Option<UserRow> = sqlx::query_as(select_users!("where token_hash = $1"))
+        let row: Option<UserRow> = sql::query_as(select_users!("where token_hash = $1"))
             .bind(token_hash.as_slice())
             .fetch_optional(self.read())
             .await?;
@@ -121,7 +122,7 @@ impl Store {
     /// # Errors
     /// [`Error::Sealed`] if it does not open.
     pub async fn user_token(&self, uuid: &str) -> Result<Option<SecretString>, Error> {
-        let sealed: Option<Option<Vec<u8>>> = sqlx::query_scalar("select token_sealed from users where uuid = $1")
+        let sealed: Option<Option<Vec<u8>>> = sql::query_scalar("select token_sealed from users where uuid = $1")
             .bind(uuid)
             .fetch_optional(self.read())
             .await?;
@@ -135,7 +136,7 @@ impl Store {
     /// Whether a `service_admin` with a password exists: then no set-up link is valid.
     pub async fn has_administrator(&self) -> Result<bool, Error> {
         let one: Option<i64> =
-            sqlx::query_scalar(concat!(an_administrator!(), " limit 1")).fetch_optional(self.read()).await?;
+            sql::query_scalar(concat!(an_administrator!(), " limit 1")).fetch_optional(self.read()).await?;
         Ok(one.is_some())
     }
 }
@@ -148,7 +149,7 @@ impl Transaction {
     pub async fn create_user(&mut self, new: &NewUser, at: Timestamp) -> Result<User, Error> {
         let uuid = random_uuid();
         let token = new.token.as_ref();
-        let made = sqlx::query(
+        let made = sql::query(
             "insert into users (uuid, name, email, service_roles, password_hash, token_hash, token_sealed, created_at,
                 changed_at)
              values ($1, $2, $3, $4, $5, $6, $7, $8, $8) on conflict (name) do nothing",
@@ -189,7 +190,7 @@ impl Transaction {
         keep: Option<&[u8; 32]>,
         at: Timestamp,
     ) -> Result<(), Error> {
-        let set = sqlx::query("update users set password_hash = $2, changed_at = $3 where uuid = $1")
+        let set = sql::query("update users set password_hash = $2, changed_at = $3 where uuid = $1")
             .bind(uuid)
             .bind(password_hash)
             .bind(at.as_micros())
@@ -204,7 +205,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::Conflict`] if there is no such user any more.
     pub async fn set_service_roles(&mut self, uuid: &str, roles: &[ServiceRole], at: Timestamp) -> Result<(), Error> {
-        let set = sqlx::query("update users set service_roles = $2, changed_at = $3 where uuid = $1")
+        let set = sql::query("update users set service_roles = $2, changed_at = $3 where uuid = $1")
             .bind(uuid)
             .bind(join(roles))
             .bind(at.as_micros())
@@ -220,7 +221,7 @@ impl Transaction {
     /// [`Error::Conflict`] if there is no such user any more.
     pub async fn set_token(&mut self, uuid: &str, token: Option<&SecretString>, at: Timestamp) -> Result<(), Error> {
         let sealed = token.map(|token| self.inner.sealer.seal(token_place(uuid), token.expose_secret().as_bytes()));
-        let set = sqlx::query("update users set token_hash = $2, token_sealed = $3, changed_at = $4 where uuid = $1")
+        let set = sql::query("update users set token_hash = $2, token_sealed = $3, changed_at = $4 where uuid = $1")
             .bind(uuid)
             .bind(token.map(hash))
             .bind(sealed)
@@ -232,13 +233,13 @@ impl Transaction {
 
     /// Deletes a user and its sessions. False if there is none.
     pub async fn delete_user(&mut self, uuid: &str) -> Result<bool, Error> {
-        let gone = sqlx::query("delete from users where uuid = $1").bind(uuid).execute(self.write()).await?;
+        let gone = sql::query("delete from users where uuid = $1").bind(uuid).execute(self.write()).await?;
         Ok(gone.rows_affected() > 0)
     }
 
     /// Replaces the set-up link: the SHA-256 of its secret, valid until `expires_at`.
     pub async fn set_setup_link(&mut self, hash: &[u8; 32], expires_at: Timestamp) -> Result<(), Error> {
-        sqlx::query(
+        sql::query(
             "insert into setup_link (id, hash, expires_at) values (1, $1, $2)
              on conflict (id) do update set hash = excluded.hash, expires_at = excluded.expires_at",
         )
@@ -251,7 +252,7 @@ impl Transaction {
 
     /// Uses the set-up link up. False if it is not this one, expired or used, or an administrator exists.
     pub async fn take_setup_link(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<bool, Error> {
-        let taken = sqlx::query(concat!(
+        let taken = sql::query(concat!(
             "delete from setup_link where hash = $1 and expires_at > $2 and not exists (",
             an_administrator!(),
             ")"
@@ -265,7 +266,7 @@ impl Transaction {
 
     async fn end_sessions(&mut self, uuid: &str, keep: Option<&[u8; 32]>) -> Result<(), Error> {
         // no session has an empty hash
-        sqlx::query("delete from sessions where user_uuid = $1 and id_hash <> $2")
+        sql::query("delete from sessions where user_uuid = $1 and id_hash <> $2")
             .bind(uuid)
             .bind(keep.map_or(&[][..], |keep| keep))
             .execute(self.write())

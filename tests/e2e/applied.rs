@@ -19,7 +19,8 @@ use crate::support::writer::Jobs;
 /// Saves an endpoint as if it had looked well when it was saved: the door would refuse it now.
 async fn save_unseen(data: &Path, value: &str) {
     let shutdown = Shutdown::new();
-    let options = OpenOptions { data: data.to_owned(), encryption_key: None, clock: Arc::new(SystemClock) };
+    let options =
+        OpenOptions { data: data.to_owned(), database: None, encryption_key: None, clock: Arc::new(SystemClock) };
     let store = Store::open(options, &shutdown).await.unwrap();
     let mut transaction = store.begin().await.unwrap();
     let now = SystemClock.now();

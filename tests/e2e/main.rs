@@ -16,6 +16,11 @@ mod hostile;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod on_postgres;
+#[cfg(test)]
+#[path = "../shared/postgres.rs"]
+mod postgres;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod roles;

@@ -78,7 +78,7 @@ pub(crate) fn secret(text: &str) -> SecretString {
 
 pub(crate) async fn open(data: &std::path::Path, clock: &Arc<ManualClock>, shutdown: &Shutdown) -> Store {
     let clock: SharedClock = clock.clone();
-    let options = OpenOptions { data: data.to_owned(), encryption_key: None, clock };
+    let options = OpenOptions { data: data.to_owned(), database: None, encryption_key: None, clock };
     Store::open(options, shutdown).await.expect("a fresh store opens")
 }
 

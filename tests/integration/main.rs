@@ -11,6 +11,8 @@ mod jobs;
 mod live;
 mod messenger;
 mod pages;
+#[path = "../shared/postgres.rs"]
+mod postgres;
 mod refusals;
 mod service;
 mod settings;

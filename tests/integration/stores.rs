@@ -1,25 +1,49 @@
-//! The store over real files; two stores over one directory stand for two processes.
+//! The store over real files and a real PostgreSQL; two stores over one database stand for two processes.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, also in what several tests share")]
+
+/// Tells one story on either database.
+macro_rules! on_both_databases {
+    ($($story:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $story() {
+                super::$story(crate::stores::Data::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            #[ignore = "scripts/test starts PostgreSQL"]
+            async fn $story() {
+                super::$story(crate::stores::Data::postgres().await).await;
+            })*
+        }
+    };
+}
 
 mod log;
 mod opening;
 mod people;
 mod races;
+mod server;
 mod work;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use switchboard::base::clock::{ManualClock, SharedClock, Timestamp};
 use switchboard::base::id::NodeId;
 use switchboard::base::shutdown::Shutdown;
+use switchboard::config::database::DatabaseUrl;
 use switchboard::model::node::{Node, Role};
 use switchboard::store::error::OpenError;
 use switchboard::store::{OpenOptions, Store};
+
+use crate::postgres::TestDatabase;
 
 const SECOND: i64 = 1_000_000;
 
@@ -28,16 +52,31 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros((1_800_000_000 + seconds) * SECOND)
 }
 
-/// A data directory that goes away with the test, and the clock of its stores.
+/// A data directory and a database that go away with the test, and the clock of its stores.
 struct Data {
     root: tempfile::TempDir,
+    /// Otherwise SQLite in the directory.
+    database: Option<TestDatabase>,
     clock: Arc<ManualClock>,
     shutdown: Shutdown,
 }
 
 impl Data {
-    fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap(), clock: ManualClock::new(at(0)), shutdown: Shutdown::new() }
+    fn sqlite() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+            database: None,
+            clock: ManualClock::new(at(0)),
+            shutdown: Shutdown::new(),
+        }
+    }
+
+    async fn postgres() -> Self {
+        Self::with(TestDatabase::new().await)
+    }
+
+    fn with(database: TestDatabase) -> Self {
+        Self { database: Some(database), ..Self::sqlite() }
     }
 
     fn path(&self) -> PathBuf {
@@ -50,7 +89,8 @@ impl Data {
 
     fn options(&self) -> OpenOptions {
         let clock: SharedClock = self.clock.clone();
-        OpenOptions { data: self.path(), encryption_key: None, clock }
+        let database = self.database.as_ref().map(|database| DatabaseUrl::parse(database.url()).unwrap());
+        OpenOptions { data: self.path(), database, encryption_key: None, clock }
     }
 
     async fn open(&self) -> Store {
@@ -70,26 +110,45 @@ impl Data {
     }
 
     /// A connection beside the store, as another program would have one.
-    async fn raw(&self) -> SqliteConnection {
-        raw(&self.file("switchboard.db")).await
+    async fn raw(&self) -> Raw {
+        match &self.database {
+            Some(database) => Raw::Postgres(database.connect().await),
+            None => Raw::Sqlite(raw(&self.file("switchboard.db")).await),
+        }
     }
+}
+
+/// A connection to either database.
+enum Raw {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
 }
 
 async fn raw(file: &Path) -> SqliteConnection {
     let url = format!("sqlite://{}", file.display());
-    SqliteConnectOptions::from_str(&url).unwrap().foreign_keys(false).connect().await.unwrap()
+    let options = SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
+    options.foreign_keys(false).connect().await.unwrap()
 }
 
-async fn change(connection: &mut SqliteConnection, sql: &'static str) -> u64 {
-    sqlx::query(sql).execute(connection).await.unwrap().rows_affected()
+async fn change(connection: &mut Raw, sql: &'static str) -> u64 {
+    match connection {
+        Raw::Sqlite(connection) => sqlx::raw_sql(sql).execute(connection).await.unwrap().rows_affected(),
+        Raw::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.unwrap().rows_affected(),
+    }
 }
 
-async fn number(connection: &mut SqliteConnection, sql: &'static str) -> i64 {
-    sqlx::query_scalar(sql).fetch_one(connection).await.unwrap()
+async fn number(connection: &mut Raw, sql: &'static str) -> i64 {
+    match connection {
+        Raw::Sqlite(connection) => sqlx::query_scalar(sql).fetch_one(connection).await.unwrap(),
+        Raw::Postgres(connection) => sqlx::query_scalar(sql).fetch_one(connection).await.unwrap(),
+    }
 }
 
-async fn close(connection: SqliteConnection) {
-    connection.close().await.unwrap();
+async fn close(connection: Raw) {
+    match connection {
+        Raw::Sqlite(connection) => connection.close().await.unwrap(),
+        Raw::Postgres(connection) => connection.close().await.unwrap(),
+    }
 }
 
 fn node(id: &str) -> Node {

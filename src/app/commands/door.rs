@@ -30,7 +30,7 @@ use crate::live::hub::Hub;
 use crate::messenger::client::{Client, LinkState};
 use crate::messenger::{Identity, Pace};
 use crate::model::user::ServiceRole;
-use crate::store::{Store, data_directory};
+use crate::store::Store;
 
 /// The longest answer read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -172,9 +172,9 @@ impl Local {
     async fn open(global: &Global, make: bool) -> anyhow::Result<Self> {
         let configuration = Configuration::load(global)?;
         let data = configuration.data.clone();
-        let is_new = !data_directory::has_database(&data);
+        let is_new = maintenance::is_new(&configuration);
         if !make {
-            maintenance::must_exist(&data)?;
+            maintenance::must_exist(&configuration)?;
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let shutdown = Shutdown::new();

@@ -11,20 +11,27 @@ use crate::app::commands::say;
 use crate::app::configuration::{Configuration, Problems};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::shutdown::Shutdown;
+use crate::config::database::DatabaseUrl;
 use crate::store::{self, OpenOptions, Store, data_directory};
 
 /// Refuses a data directory in which there is nothing to work with, so that a slip of the pen makes none.
 ///
 /// # Errors
 /// If there is no database in it.
-pub fn must_exist(data: &Path) -> anyhow::Result<()> {
-    if data_directory::has_database(data) {
+pub fn must_exist(configuration: &Configuration) -> anyhow::Result<()> {
+    if !is_new(configuration) {
         return Ok(());
     }
     bail!(
         "there is no database in {}; is `--data` the node's data directory, and was the node started once?",
-        data.display()
+        configuration.data.display()
     )
+}
+
+/// Whether opening would make a database. One on a server was made there.
+#[must_use]
+pub fn is_new(configuration: &Configuration) -> bool {
+    configuration.database.is_none() && !data_directory::has_database(&configuration.data)
 }
 
 /// Refuses `--url`: what works on the files of the data directory can't be done from elsewhere.
@@ -58,6 +65,7 @@ pub fn check_config(global: &Global, file: Option<PathBuf>) -> anyhow::Result<u8
 pub async fn open(configuration: &Configuration, shutdown: &Shutdown) -> anyhow::Result<Store> {
     let options = OpenOptions {
         data: configuration.data.clone(),
+        database: configuration.database.clone(),
         encryption_key: configuration.encryption_key.clone(),
         clock: Arc::new(SystemClock),
     };
@@ -71,10 +79,13 @@ pub async fn open(configuration: &Configuration, shutdown: &Shutdown) -> anyhow:
 pub async fn migrate(global: &Global) -> anyhow::Result<u8> {
     must_be_here(global, "migrate")?;
     let configuration = Configuration::load(global)?;
-    must_exist(&configuration.data)?;
+    must_exist(&configuration)?;
     let shutdown = Shutdown::new();
     let store = open(&configuration, &shutdown).await?;
-    say(format_args!("the database in {} is up to date", configuration.data.display()));
+    match &configuration.database {
+        Some(url) => say(format_args!("the database {} is up to date", url.place())),
+        None => say(format_args!("the database in {} is up to date", configuration.data.display())),
+    }
     store.close().await;
     Ok(0)
 }
@@ -86,6 +97,9 @@ pub async fn migrate(global: &Global) -> anyhow::Result<u8> {
 pub async fn backup(global: &Global, pattern: Option<PathBuf>, keep: Option<usize>) -> anyhow::Result<u8> {
     must_be_here(global, "backup")?;
     let configuration = Configuration::load(global)?;
+    if let Some(url) = &configuration.database {
+        bail!("{}", pg_dump(url));
+    }
     let pattern = match pattern {
         Some(pattern) => pattern,
         None => default_pattern(&configuration.data)?,
@@ -105,6 +119,17 @@ pub async fn backup(global: &Global, pattern: Option<PathBuf>, keep: Option<usiz
         }
     }
     Ok(0)
+}
+
+/// What copies a PostgreSQL database, in the words of a refusal.
+fn pg_dump(url: &DatabaseUrl) -> String {
+    let place = url.place();
+    let words = url.without_password();
+    format!(
+        "`backup` copies SQLite databases; the one in use is PostgreSQL ({place}), which its own tool copies while nodes run: \
+         pg_dump --format=custom --file=switchboard.dump '{words}' (the password from PGPASSWORD or PGPASSFILE); \
+         docs/operating.md says how to restore it. Keep the encryption key of the data directory with the copy"
+    )
 }
 
 /// A file of its own for every copy, in a folder only the node's user can read.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::database::{ALLOWED, DatabaseUrl};
 use crate::config::file::table::{Table, integer_text, kind};
 use crate::config::job::Job;
 use crate::config::problem::{Problem, Problems, position, shown, shown_words};
@@ -23,7 +24,7 @@ use crate::config::settings::{Fixed, Source};
 /// The greatest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-const KEYS: &[&str] = &["data", "listen", "settings", "job"];
+const KEYS: &[&str] = &["data", "database", "listen", "settings", "job"];
 const LISTEN: &str = "an address and a port, as 127.0.0.1:8080 or [::]:8080";
 
 /// What the operator's file says.
@@ -31,6 +32,8 @@ const LISTEN: &str = "an address and a port, as 127.0.0.1:8080 or [::]:8080";
 pub struct FileConfig {
     /// The data directory; a relative one is seen from where the program was started.
     pub data: Option<PathBuf>,
+    /// The PostgreSQL database.
+    pub database: Option<DatabaseUrl>,
     /// Where the web node listens.
     pub listen: Option<SocketAddr>,
     /// Settings fixed here, in the order of the file, none twice.
@@ -125,6 +128,7 @@ fn parse(file: &str, text: &str, private: bool) -> Result<FileConfig, Vec<Proble
     table.refuse_unknown(&mut problems);
     let config = FileConfig {
         data: read_data(&table, &mut problems),
+        database: read_database(&table, private, &mut problems),
         listen: read_listen(&table, &mut problems),
         settings: read_settings(&table, private, &mut problems),
         jobs: read_jobs(&table, &mut problems),
@@ -139,6 +143,23 @@ fn read_data(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<PathB
         table.wrong("data", &format!("is `{}`", shown(text)), allowed, problems);
     }
     Some(PathBuf::from(text))
+}
+
+fn read_database(table: &Table<'_, '_>, private: bool, problems: &mut Problems<'_>) -> Option<DatabaseUrl> {
+    let text = table.text("database", ALLOWED, problems)?;
+    match DatabaseUrl::parse(text) {
+        Ok(url) if url.has_password() && !private => {
+            let allowed =
+                "no password in a file that others can read: `chmod 600` it, or keep the password in PGPASSFILE";
+            table.wrong("database", "has a password in it", allowed, problems);
+            None
+        }
+        Ok(url) => Some(url),
+        Err(problem) => {
+            table.wrong("database", &problem, ALLOWED, problems);
+            None
+        }
+    }
 }
 
 fn read_listen(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<SocketAddr> {
@@ -359,7 +380,7 @@ timeout = "soon"
 "#;
         let found = problems(text);
         let expected = [
-            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, listen, settings, job",
+            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, settings, job",
             "s.toml:3:1: unknown key `database`; allowed: ",
             "s.toml:5:1: there is no setting `Service.PolInterval`",
             "s.toml:6:26: Service.PollInterval: `2h` is not from 1s to 1m; allowed: a time from 1s to 1m",
@@ -481,6 +502,10 @@ timeout = "soon"
             ("listen = \"8080\"\n", "`listen` is `8080`; allowed: an address and a port"),
             ("data = \"\"\n", "`data` is ``"),
             (
+                "database = \"mysql://db/a\"\n",
+                "s.toml:1:12: `database` is not the URL of a PostgreSQL database; allowed: postgres:",
+            ),
+            (
                 "[settings]\n\"Service.PollInterval\" = 5\n\"service.pollinterval\" = 6\n",
                 "given twice, first in line 2",
             ),
@@ -489,6 +514,18 @@ timeout = "soon"
             let found = problems(text);
             assert!(found.len() == 1 && found[0].contains(words), "{text}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn a_database_with_its_password_is_taken_only_from_a_private_file_and_never_shown() {
+        let text = "database = \"postgres://ann:hunter2@db/board\"\n";
+        let found = problems(text);
+        assert!(found[0].contains("chmod 600") && !found[0].contains("hunter2"), "{found:?}");
+        let config = parse("s.toml", text, true).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+        assert!(config.database.unwrap().has_password());
+        let config = parse("s.toml", "database = \"postgres://ann@db/board\"\n", false).unwrap();
+        assert_eq!(config.database.unwrap().place(), "db:5432/board");
     }
 
     #[test]

@@ -117,7 +117,7 @@ async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Proble
                 .database_well
                 .with("where", &web.database)
                 .with("took", length(asked.elapsed()))
-                .with("size", mebibytes(web.store.database_bytes()))
+                .with("size", mebibytes(web.store.database_bytes().await?))
                 .with("schema", web.store.schema_version().await?);
             good(EN.part_database, state)
         }

@@ -65,7 +65,12 @@ impl Stage {
         let clock: SharedClock = Arc::new(SystemClock);
         let root = tempfile::tempdir().unwrap();
         let shutdown = Shutdown::new();
-        let options = OpenOptions { data: root.path().join("data"), encryption_key: None, clock: Arc::clone(&clock) };
+        let options = OpenOptions {
+            data: root.path().join("data"),
+            database: None,
+            encryption_key: None,
+            clock: Arc::clone(&clock),
+        };
         let store = Store::open(options, &shutdown).await.unwrap();
         let keys: SharedKeys = Arc::new(KeyRing::new(Key::generate()));
         let endpoint = Endpoint::Memory(format!("live-{:016x}", random_u64()));

@@ -85,7 +85,12 @@ impl Site {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let clock: SharedClock = Arc::new(SystemClock);
         let (shutdown, data) = (Shutdown::new(), tempfile::tempdir().unwrap());
-        let options = OpenOptions { data: data.path().join("data"), encryption_key: None, clock: Arc::clone(&clock) };
+        let options = OpenOptions {
+            data: data.path().join("data"),
+            database: None,
+            encryption_key: None,
+            clock: Arc::clone(&clock),
+        };
         let store = Store::open(options, &shutdown).await.unwrap();
         let name = format!("pages-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let endpoint = Endpoint::Memory(name);

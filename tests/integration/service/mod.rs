@@ -119,7 +119,7 @@ impl Setup {
 }
 
 async fn open(data: &Path, clock: &SharedClock, shutdown: &Shutdown) -> Store {
-    let options = OpenOptions { data: data.to_owned(), encryption_key: None, clock: Arc::clone(clock) };
+    let options = OpenOptions { data: data.to_owned(), database: None, encryption_key: None, clock: Arc::clone(clock) };
     Store::open(options, shutdown).await.unwrap()
 }
 

@@ -10,8 +10,18 @@ use secrecy::SecretBox;
 use switchboard::store::Store;
 use switchboard::store::backup::backup;
 use switchboard::store::error::Error;
+use switchboard::store::logs::{KeptFilter, KeptRow};
 
-use super::{Data, at, change, close, node, number};
+use super::{Data, at, change, close, node, number, raw};
+
+on_both_databases! {
+    processes_that_open_at_once_migrate_once_and_agree_on_one_key
+    a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes
+    a_key_from_the_environment_is_not_written_down_and_is_needed_again
+    rows_of_the_former_schema_are_there_after_migrating
+    a_newer_schema_is_refused_with_both_versions_and_left_alone
+    a_store_lets_go_of_its_tasks_when_the_node_stops
+}
 
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
@@ -28,7 +38,7 @@ async fn with_a_node_and_a_secret(data: &Data) {
 
 #[tokio::test]
 async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
-    let data = Data::new();
+    let data = Data::sqlite();
     with_a_node_and_a_secret(&data).await;
     assert_eq!(mode(&data.path()), 0o700);
     let store = data.open().await;
@@ -44,22 +54,19 @@ async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
     assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(2)));
     assert_eq!(store.schema_version().await.unwrap(), 2);
     store.ping().await.unwrap();
-    assert!(store.database_bytes() > 4096);
+    assert!(store.database_bytes().await.unwrap() > 4096);
 }
 
 #[tokio::test]
 async fn the_database_is_set_up_to_keep_what_is_committed() {
-    let data = Data::new();
+    let data = Data::sqlite();
     let _store = data.open().await;
-    let mut raw = data.raw().await;
+    let mut raw = raw(&data.file("switchboard.db")).await;
     let journal: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut raw).await.unwrap();
     assert_eq!(journal, "wal");
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key() {
-    let data = Data::new();
+async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key(data: Data) {
     let opened = futures_util::future::join_all((0..8).map(|_| data.try_open())).await;
     let stores: Vec<Store> = opened.into_iter().map(Result::unwrap).collect();
     let mut tx = stores[0].begin().await.unwrap();
@@ -78,14 +85,12 @@ async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key() {
     assert_eq!(drafts, 0);
 }
 
-#[tokio::test]
-async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes() {
-    let data = Data::new();
+async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes(data: Data) {
     with_a_node_and_a_secret(&data).await;
     let file = data.file("encryption.key");
     let right = std::fs::read_to_string(&file).unwrap();
     let names_the_way_out = |text: &str| {
-        for word in ["service-91c07f3a on box", "encryption.key", "SWITCHBOARD_ENCRYPTION_KEY", "--data"] {
+        for word in ["service-91c07f3a on box", "encryption.key", "SWITCHBOARD_ENCRYPTION_KEY", "start with an empty"] {
             assert!(text.contains(word), "{word} is not in: {text}");
         }
     };
@@ -109,7 +114,7 @@ async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nod
     let other = STANDARD.encode([7; 32]);
     std::fs::write(&file, &other).unwrap();
     let text = data.refusal().await;
-    assert!(text.contains("is not the one this database was sealed with"), "{text}");
+    assert!(text.contains("is not the one the database"), "{text}");
     assert!(!text.contains(&other) && !text.contains(right.trim()), "keys are not shown: {text}");
     names_the_way_out(&text);
 
@@ -119,7 +124,7 @@ async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nod
 
 #[tokio::test]
 async fn a_spoilt_key_beside_an_empty_database_is_not_replaced() {
-    let data = Data::new();
+    let data = Data::sqlite();
     std::fs::create_dir(data.path()).unwrap();
     std::fs::write(data.file("encryption.key"), "c2hvcnQ=").unwrap();
     let text = data.refusal().await;
@@ -127,9 +132,7 @@ async fn a_spoilt_key_beside_an_empty_database_is_not_replaced() {
     assert_eq!(std::fs::read_to_string(data.file("encryption.key")).unwrap(), "c2hvcnQ=");
 }
 
-#[tokio::test]
-async fn a_key_from_the_environment_is_not_written_down_and_is_needed_again() {
-    let data = Data::new();
+async fn a_key_from_the_environment_is_not_written_down_and_is_needed_again(data: Data) {
     let mut options = data.options();
     options.encryption_key = Some(Arc::new(SecretBox::new(Box::new([9; 32]))));
     let store = Store::open(options.clone(), &data.shutdown).await.unwrap();
@@ -142,16 +145,56 @@ async fn a_key_from_the_environment_is_not_written_down_and_is_needed_again() {
     assert!(text.contains("in SWITCHBOARD_ENCRYPTION_KEY (id "), "{text}");
 }
 
-#[tokio::test]
-async fn a_newer_schema_is_refused_with_both_versions_and_left_alone() {
-    let data = Data::new();
+async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
+    std::fs::create_dir(data.path()).unwrap();
+    let mut raw = data.raw().await;
+    let first = match &data.database {
+        Some(_) => include_str!("../../../migrations/postgres/0001_first.sql"),
+        None => include_str!("../../../migrations/sqlite/0001_first.sql"),
+    };
+    change(&mut raw, first).await;
+    change(
+        &mut raw,
+        "create table schema_migrations (
+            version bigint not null primary key, name text not null, applied_at bigint not null, applied_by text not null);
+         insert into schema_migrations values (1, '0001_first', 0, '0.1.0');
+         insert into nodes values ('service-1', 'service', 'box', '0.1.0', 7, 1, 2, null, null);
+         insert into settings values ('A.Plain', 'kept', null, 3, 'ann', 5);
+         insert into setting_changes values ('A.Plain', 3, 'kept', false, 'ann', 5);
+         insert into executions (dispatcher, cause, queued_at, started_at) values ('a', 'schedule', 1, 2);
+         insert into log_lives (node, epoch) values ('service-1', '000000000000ffff');
+         insert into log_rows (life, seq, at, level, source, bytes, text) values (1, 1, 1, 2, 'a', 70, 'a line');
+         update log_total set row_count = 1, bytes = 70",
+    )
+    .await;
+    close(raw).await;
     let store = data.open().await;
+    assert_eq!(store.schema_version().await.unwrap(), 2);
+    store.ping().await.unwrap();
+    assert_eq!(store.nodes().await.unwrap()[0].host, "box");
+    assert_eq!(store.setting("A.Plain").await.unwrap().unwrap().version, 3);
+    assert_eq!(store.setting_history(None, 9).await.unwrap().len(), 1);
+    assert_eq!(store.open_executions().await.unwrap().len(), 1);
+    let lines = store.kept_rows(None, &KeptFilter { limit: 9, ..KeptFilter::default() }).await.unwrap();
+    assert!(matches!(&lines[..], [KeptRow::Line(line)] if &*line.entry.text == "a line"), "{lines:?}");
+    // what is new in the present schema works
+    assert_eq!(store.node_settings().await.unwrap(), []);
+    store.close().await;
+    data.open().await.ping().await.unwrap();
+}
+
+async fn a_newer_schema_is_refused_with_both_versions_and_left_alone(data: Data) {
+    let store = data.open().await;
+    let mut tx = store.begin().await.unwrap();
+    tx.register_node(&node("service-1")).await.unwrap();
+    tx.commit().await.unwrap();
     let mut raw = data.raw().await;
     change(&mut raw, "insert into schema_migrations values (7, '0007_later', 0, '0.9.0')").await;
     assert!(matches!(store.ping().await, Err(Error::Conflict(text)) if text.contains("schema version 7")));
     store.close().await;
     let text = data.refusal().await;
-    for word in ["schema version 7", "switchboard 0.9.0", "up to 2", "backup"] {
+    let place = data.options().database.map_or_else(|| "switchboard.db".to_owned(), |url| url.place().to_owned());
+    for word in ["schema version 7", "switchboard 0.9.0", "up to 2", "backup", &place, "service-1 on box"] {
         assert!(text.contains(word), "{word} is not in: {text}");
     }
     change(&mut raw, "delete from schema_migrations where version = 7").await;
@@ -161,7 +204,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_left_alone() {
 
 #[tokio::test]
 async fn directories_and_files_that_can_not_be_used_are_refused_in_words() {
-    let data = Data::new();
+    let data = Data::sqlite();
     std::fs::write(data.path(), "a file").unwrap();
     assert!(data.refusal().await.contains("is not a directory"));
     std::fs::remove_file(data.path()).unwrap();
@@ -184,11 +227,11 @@ async fn directories_and_files_that_can_not_be_used_are_refused_in_words() {
 
 #[tokio::test]
 async fn a_backup_is_private_whole_and_overwrites_nothing() {
-    let data = Data::new();
+    let data = Data::sqlite();
     with_a_node_and_a_secret(&data).await;
     // a node works on it
     let _store = data.open().await;
-    let copy = Data::new();
+    let copy = Data::sqlite();
     std::fs::create_dir(copy.path()).unwrap();
     let file = copy.file("switchboard.db");
     let nothing = backup(&data.file("missing"), &file).await.unwrap_err();
@@ -210,9 +253,7 @@ async fn a_backup_is_private_whole_and_overwrites_nothing() {
     assert_eq!(restored.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
 }
 
-#[tokio::test]
-async fn a_store_lets_go_of_its_tasks_when_the_node_stops() {
-    let data = Data::new();
+async fn a_store_lets_go_of_its_tasks_when_the_node_stops(data: Data) {
     let store = data.open().await;
     data.shutdown.stop();
     assert_eq!(data.shutdown.finished(std::time::Duration::from_secs(10)).await, Ok(()));

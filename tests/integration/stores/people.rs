@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
+use switchboard::base::clock::{Clock as _, SystemClock};
 use switchboard::base::id::NodeId;
 use switchboard::model::audit::NewAuditEntry;
 use switchboard::model::log_entry::Level;
@@ -15,6 +16,19 @@ use switchboard::store::error::Error;
 use switchboard::store::users::NewUser;
 
 use super::{Data, at, change, node};
+
+on_both_databases! {
+    the_database_has_a_clock_of_its_own
+    users_are_found_by_name_uuid_and_token
+    a_sealed_token_moved_to_another_user_does_not_open
+    sessions_end_by_idleness_age_password_roles_and_deletion
+    the_set_up_link_works_once_and_only_without_an_administrator
+    settings_have_versions_and_a_history_without_secrets
+    a_tampered_secret_is_named_and_can_be_replaced
+    audit_entries_are_filtered_paged_and_purged
+    diagnostics_count_repeats_and_are_bounded
+    nodes_register_beat_stop_and_are_forgotten
+}
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -36,9 +50,17 @@ async fn create(store: &Store, new: &NewUser) -> User {
     user
 }
 
-#[tokio::test]
-async fn users_are_found_by_name_uuid_and_token() {
-    let data = Data::new();
+async fn the_database_has_a_clock_of_its_own(data: Data) {
+    let store = data.open().await;
+    let before = SystemClock.now();
+    let now = store.database_time().await.unwrap();
+    let later = store.database_time().await.unwrap();
+    // both are of this machine; SQLite's counts milliseconds
+    assert!(now.plus(Duration::from_millis(2)) >= before && later >= now, "{before} {now} {later}");
+    assert!(later <= SystemClock.now().plus(Duration::from_millis(2)), "{later}");
+}
+
+async fn users_are_found_by_name_uuid_and_token(data: Data) {
     let store = data.open().await;
     let token = "0123456789abcdef";
     let mut new = new_user("ann", &[ServiceRole::AdminViewer, ServiceRole::MetricsViewer]);
@@ -81,9 +103,7 @@ async fn users_are_found_by_name_uuid_and_token() {
     assert_eq!(store.users().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_sealed_token_moved_to_another_user_does_not_open() {
-    let data = Data::new();
+async fn a_sealed_token_moved_to_another_user_does_not_open(data: Data) {
     let store = data.open().await;
     let mut uuids = Vec::new();
     for name in ["ann", "bob"] {
@@ -97,9 +117,7 @@ async fn a_sealed_token_moved_to_another_user_does_not_open() {
     assert!(matches!(store.user_token(&uuids[1]).await, Err(Error::Sealed(text)) if text.contains(&uuids[1])));
 }
 
-#[tokio::test]
-async fn sessions_end_by_idleness_age_password_roles_and_deletion() {
-    let data = Data::new();
+async fn sessions_end_by_idleness_age_password_roles_and_deletion(data: Data) {
     let store = data.open().await;
     let ann = create(&store, &new_user("ann", &[ServiceRole::ServiceAdmin])).await;
     let begin = async |hash: [u8; 32], seconds| {
@@ -157,9 +175,7 @@ async fn sessions_end_by_idleness_age_password_roles_and_deletion() {
     assert_eq!(alive([5; 32], 86_006).await, None);
 }
 
-#[tokio::test]
-async fn the_set_up_link_works_once_and_only_without_an_administrator() {
-    let data = Data::new();
+async fn the_set_up_link_works_once_and_only_without_an_administrator(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     assert!(!tx.take_setup_link(&[1; 32], at(0)).await.unwrap(), "there is none");
@@ -184,9 +200,7 @@ async fn the_set_up_link_works_once_and_only_without_an_administrator() {
     assert!(store.has_administrator().await.unwrap());
 }
 
-#[tokio::test]
-async fn settings_have_versions_and_a_history_without_secrets() {
-    let data = Data::new();
+async fn settings_have_versions_and_a_history_without_secrets(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.save_setting("A.Plain", Some("1"), false, Some(0), "ann", at(1)).await.unwrap(), 1);
@@ -228,9 +242,7 @@ async fn settings_have_versions_and_a_history_without_secrets() {
     }
 }
 
-#[tokio::test]
-async fn a_tampered_secret_is_named_and_can_be_replaced() {
-    let data = Data::new();
+async fn a_tampered_secret_is_named_and_can_be_replaced(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     tx.save_setting("A.Key", Some("swordfish"), true, None, "ann", at(1)).await.unwrap();
@@ -254,9 +266,7 @@ async fn a_tampered_secret_is_named_and_can_be_replaced() {
     assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "cod");
 }
 
-#[tokio::test]
-async fn audit_entries_are_filtered_paged_and_purged() {
-    let data = Data::new();
+async fn audit_entries_are_filtered_paged_and_purged(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     for number in 0..6 {
@@ -288,9 +298,7 @@ async fn audit_entries_are_filtered_paged_and_purged() {
     assert_eq!(list(AuditFilter::default()).await, [5, 4, 3]);
 }
 
-#[tokio::test]
-async fn diagnostics_count_repeats_and_are_bounded() {
-    let data = Data::new();
+async fn diagnostics_count_repeats_and_are_bounded(data: Data) {
     let store = data.open().await;
     let say = |node: &str, level, message: &str, seconds| Diagnostic {
         id: 0,
@@ -335,9 +343,7 @@ async fn diagnostics_count_repeats_and_are_bounded() {
     assert_eq!(read(Level::Trace).await, [(a, Level::Warn, 1)]);
 }
 
-#[tokio::test]
-async fn nodes_register_beat_stop_and_are_forgotten() {
-    let data = Data::new();
+async fn nodes_register_beat_stop_and_are_forgotten(data: Data) {
     let store = data.open().await;
     let mut expected = node("service-1");
     let mut tx = store.begin().await.unwrap();

@@ -11,9 +11,18 @@ use switchboard::store::error::Error;
 use super::work::{asked, request};
 use super::{Data, at, change, node, number};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_generated_value_is_settled_once() {
-    let data = Data::new();
+on_both_databases! {
+    a_generated_value_is_settled_once
+    a_run_is_claimed_by_one_and_its_end_written_by_one
+    a_limit_holds_however_many_begin_at_once
+    a_double_click_on_two_nodes_asks_once
+    two_who_save_the_same_setting_do_not_overwrite_each_other
+    changes_are_noticed_own_at_once_and_others_soon
+    a_database_locked_by_another_is_busy_in_time_and_works_again
+    a_transaction_that_is_never_ended_makes_others_busy_not_hang
+}
+
+async fn a_generated_value_is_settled_once(data: Data) {
     let (one, two) = (data.open().await, data.open().await);
     for round in 0..10 {
         let name = format!("A.Key{round}");
@@ -31,9 +40,7 @@ async fn a_generated_value_is_settled_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_run_is_claimed_by_one_and_its_end_written_by_one() {
-    let data = Data::new();
+async fn a_run_is_claimed_by_one_and_its_end_written_by_one(data: Data) {
     let stores = [data.open().await, data.open().await];
     for round in 0..10 {
         let id = request(&stores[0], &asked("a", Some(round))).await.id;
@@ -56,9 +63,7 @@ async fn a_run_is_claimed_by_one_and_its_end_written_by_one() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_limit_holds_however_many_begin_at_once() {
-    let data = Data::new();
+async fn a_limit_holds_however_many_begin_at_once(data: Data) {
     let stores = [data.open().await, data.open().await];
     let begun = join_all((0..12).map(async |number: usize| {
         let mut tx = stores[number % 2].begin().await.unwrap();
@@ -69,9 +74,7 @@ async fn a_limit_holds_however_many_begin_at_once() {
     assert_eq!(begun.await.into_iter().flatten().count(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_double_click_on_two_nodes_asks_once() {
-    let data = Data::new();
+async fn a_double_click_on_two_nodes_asks_once(data: Data) {
     let stores = [data.open().await, data.open().await];
     let clicks =
         join_all((0..8).map(async |number: usize| request(&stores[number % 2], &asked("a", Some(0))).await.id));
@@ -79,9 +82,7 @@ async fn a_double_click_on_two_nodes_asks_once() {
     assert_eq!(runs.len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_who_save_the_same_setting_do_not_overwrite_each_other() {
-    let data = Data::new();
+async fn two_who_save_the_same_setting_do_not_overwrite_each_other(data: Data) {
     let stores = [data.open().await, data.open().await];
     let saves = join_all(["one", "two"].into_iter().enumerate().map(async |(number, value)| {
         let mut tx = stores[number].begin().await.unwrap();
@@ -94,9 +95,7 @@ async fn two_who_save_the_same_setting_do_not_overwrite_each_other() {
     assert_eq!(saves.iter().filter(|saved| matches!(saved, Err(Error::Conflict(_)))).count(), 1);
 }
 
-#[tokio::test]
-async fn changes_are_noticed_own_at_once_and_others_soon() {
-    let data = Data::new();
+async fn changes_are_noticed_own_at_once_and_others_soon(data: Data) {
     let (one, two) = (data.open().await, data.open().await);
     let (mut own, mut other) = (one.changes(), two.changes());
     let before = *own.borrow_and_update();
@@ -123,12 +122,14 @@ async fn changes_are_noticed_own_at_once_and_others_soon() {
     assert_eq!(two.nodes().await.unwrap()[0].key_fingerprint.as_deref(), Some("0011"));
 }
 
-#[tokio::test]
-async fn a_database_locked_by_another_is_busy_in_time_and_works_again() {
-    let data = Data::new();
+async fn a_database_locked_by_another_is_busy_in_time_and_works_again(data: Data) {
     let store = data.open().await;
     let mut other = data.raw().await;
-    change(&mut other, "begin immediate").await;
+    let lock = match &data.database {
+        Some(_) => "begin; select pg_advisory_xact_lock(5429130770513)",
+        None => "begin immediate",
+    };
+    change(&mut other, lock).await;
     let started = Instant::now();
     let error = store.begin().await.unwrap_err();
     assert!(matches!(error, Error::Busy(_)), "{error:?}");
@@ -143,9 +144,7 @@ async fn a_database_locked_by_another_is_busy_in_time_and_works_again() {
     assert_eq!(number(&mut other, "select count(*) from nodes").await, 1);
 }
 
-#[tokio::test]
-async fn a_transaction_that_is_never_ended_makes_others_busy_not_hang() {
-    let data = Data::new();
+async fn a_transaction_that_is_never_ended_makes_others_busy_not_hang(data: Data) {
     let store = data.open().await;
     let held = store.begin().await.unwrap();
     let error = store.begin().await.unwrap_err();

@@ -23,6 +23,18 @@ pub(crate) fn asked(dispatcher: &str, after: Option<i64>) -> NewExecution {
     }
 }
 
+on_both_databases! {
+    dispatchers_are_declared_paused_and_no_longer_present
+    a_run_is_asked_for_claimed_and_finished_once
+    a_double_click_and_a_repeated_key_ask_once
+    the_queue_of_a_dispatcher_is_bounded
+    limits_and_pauses_hold_runs_back
+    cancelling_ends_what_waits_and_asks_what_runs
+    runs_of_a_former_life_are_abandoned
+    executions_are_listed_counted_and_purged
+    a_dropped_transaction_changes_nothing_and_stops_nobody
+}
+
 fn due(dispatcher: &str) -> NewExecution {
     NewExecution { cause: Cause::Schedule, requested_by: None, ..asked(dispatcher, None) }
 }
@@ -57,9 +69,7 @@ fn ids(executions: &[Execution]) -> Vec<i64> {
     executions.iter().map(|execution| execution.id.0).collect()
 }
 
-#[tokio::test]
-async fn dispatchers_are_declared_paused_and_no_longer_present() {
-    let data = Data::new();
+async fn dispatchers_are_declared_paused_and_no_longer_present(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     tx.declare_dispatchers(&[dispatcher("b"), dispatcher("a")]).await.unwrap();
@@ -99,9 +109,7 @@ async fn dispatchers_are_declared_paused_and_no_longer_present() {
     assert_eq!(store.dispatcher("a").await.unwrap().unwrap().paused, None);
 }
 
-#[tokio::test]
-async fn a_run_is_asked_for_claimed_and_finished_once() {
-    let data = Data::new();
+async fn a_run_is_asked_for_claimed_and_finished_once(data: Data) {
     let store = data.open().await;
     let execution = request(&store, &asked("a", Some(0))).await;
     assert_eq!(execution.phase(), Phase::Queued);
@@ -126,9 +134,7 @@ async fn a_run_is_asked_for_claimed_and_finished_once() {
     assert!(store.open_executions().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn a_double_click_and_a_repeated_key_ask_once() {
-    let data = Data::new();
+async fn a_double_click_and_a_repeated_key_ask_once(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     let first = tx.request_execution(&asked("a", Some(0))).await.unwrap();
@@ -150,9 +156,7 @@ async fn a_double_click_and_a_repeated_key_ask_once() {
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn the_queue_of_a_dispatcher_is_bounded() {
-    let data = Data::new();
+async fn the_queue_of_a_dispatcher_is_bounded(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     for _ in 0..MOST_QUEUED {
@@ -165,9 +169,7 @@ async fn the_queue_of_a_dispatcher_is_bounded() {
     assert_eq!(store.queued_executions().await.unwrap().len(), 101, "a refusal takes nothing back");
 }
 
-#[tokio::test]
-async fn limits_and_pauses_hold_runs_back() {
-    let data = Data::new();
+async fn limits_and_pauses_hold_runs_back(data: Data) {
     let store = data.open().await;
     data.clock.set(at(7));
     let mut tx = store.begin().await.unwrap();
@@ -199,9 +201,7 @@ async fn limits_and_pauses_hold_runs_back() {
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
-async fn cancelling_ends_what_waits_and_asks_what_runs() {
-    let data = Data::new();
+async fn cancelling_ends_what_waits_and_asks_what_runs(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     let waiting = tx.request_execution(&asked("a", None)).await.unwrap().execution.id;
@@ -232,9 +232,7 @@ async fn cancelling_ends_what_waits_and_asks_what_runs() {
     assert!(store.cancel_requests(&here()).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn runs_of_a_former_life_are_abandoned() {
-    let data = Data::new();
+async fn runs_of_a_former_life_are_abandoned(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     let mine = tx.begin_execution(&due("a"), &here(), 9).await.unwrap().unwrap().id;
@@ -255,9 +253,7 @@ async fn runs_of_a_former_life_are_abandoned() {
     assert_eq!(ids(&store.open_executions().await.unwrap()), [theirs.0, waiting.0]);
 }
 
-#[tokio::test]
-async fn executions_are_listed_counted_and_purged() {
-    let data = Data::new();
+async fn executions_are_listed_counted_and_purged(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     tx.declare_dispatchers(&[dispatcher("a"), dispatcher("b"), dispatcher("c")]).await.unwrap();
@@ -303,9 +299,7 @@ async fn executions_are_listed_counted_and_purged() {
     assert_eq!(next, ExecutionId(12), "numbers are never used twice");
 }
 
-#[tokio::test]
-async fn a_dropped_transaction_changes_nothing_and_stops_nobody() {
-    let data = Data::new();
+async fn a_dropped_transaction_changes_nothing_and_stops_nobody(data: Data) {
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
     tx.request_execution(&asked("a", None)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Notices that other processes changed the database, and keeps its write-ahead log short beside the commits.
+//! Notices that other processes changed the SQLite file, and keeps its write-ahead log short beside the commits.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,7 +9,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
-use crate::store::database::Database;
+use crate::store::revision::tell;
+use crate::store::sqlite::SqliteDatabase;
 
 /// How often the database is asked whether somebody changed it.
 const PACE: Duration = Duration::from_millis(200);
@@ -17,24 +18,6 @@ const PACE: Duration = Duration::from_millis(200);
 const CHECKPOINT_PACE: Duration = Duration::from_secs(1);
 /// From how many pages (of 4 KiB) on it is copied into the database.
 const CHECKPOINT_PAGES: i64 = 1000;
-
-/// Counts a commit that others are to notice, as its last statement. The number it has.
-pub(crate) async fn count(connection: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
-    let number: i64 =
-        sqlx::query_scalar("update revision set number = number + 1 returning number").fetch_one(connection).await?;
-    Ok(number.cast_unsigned())
-}
-
-/// Tells everybody in this process; of several who tell at once the latest holds.
-pub(crate) fn tell(changes: &watch::Sender<u64>, number: u64) {
-    changes.send_if_modified(|present| {
-        let newer = *present < number;
-        if newer {
-            *present = number;
-        }
-        newer
-    });
-}
 
 /// What a process knows of the database's changes.
 #[derive(Clone, Copy)]
@@ -46,7 +29,10 @@ struct Seen {
 }
 
 /// Starts both tasks. They end when a stop is asked for, or when the store is dropped. Whatever changes from now on is noticed.
-pub(crate) async fn start(database: &Arc<Database>, shutdown: &Shutdown) -> Result<watch::Sender<u64>, sqlx::Error> {
+pub(crate) async fn start(
+    database: &Arc<SqliteDatabase>,
+    shutdown: &Shutdown,
+) -> Result<watch::Sender<u64>, sqlx::Error> {
     let mut connection = None;
     let first = look(database, &mut connection, None).await?;
     let (changes, _) = watch::channel(first.revision);
@@ -71,7 +57,7 @@ pub(crate) async fn start(database: &Arc<Database>, shutdown: &Shutdown) -> Resu
 }
 
 async fn notice(
-    database: Weak<Database>,
+    database: Weak<SqliteDatabase>,
     changes: watch::Sender<u64>,
     moved: watch::Sender<i64>,
     mut connection: Option<SqliteConnection>,
@@ -102,7 +88,7 @@ async fn notice(
 }
 
 async fn look(
-    database: &Database,
+    database: &SqliteDatabase,
     connection: &mut Option<SqliteConnection>,
     last: Option<Seen>,
 ) -> Result<Seen, sqlx::Error> {
@@ -120,7 +106,7 @@ async fn look(
 }
 
 /// Copies the write-ahead log into the database when it has grown, without any lock that a commit would wait for.
-async fn checkpoint(database: Weak<Database>, mut moves: watch::Receiver<i64>) {
+async fn checkpoint(database: Weak<SqliteDatabase>, mut moves: watch::Receiver<i64>) {
     while moves.changed().await.is_ok() {
         tokio::time::sleep(CHECKPOINT_PACE).await;
         moves.mark_unchanged();
@@ -132,7 +118,7 @@ async fn checkpoint(database: Weak<Database>, mut moves: watch::Receiver<i64>) {
     }
 }
 
-async fn checkpoint_if_long(database: &Database) -> Result<(), sqlx::Error> {
+async fn checkpoint_if_long(database: &SqliteDatabase) -> Result<(), sqlx::Error> {
     let mut connection = database.readers().acquire().await?;
     let (_, pages, copied): (i64, i64, i64) =
         sqlx::query_as("pragma wal_checkpoint(noop)").fetch_one(&mut *connection).await?;
