@@ -13,6 +13,30 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The host's name stands for no address.
+    #[error("the name in {endpoint} was not found")]
+    NameNotFound {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody said yes or no in time.
+    #[error("connecting to {endpoint} timed out")]
+    TimedOut {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The network knows no way there.
+    #[error("there is no way to {endpoint}")]
+    Unreachable {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The two ends hold different keys. Fingerprints are whole here and shortened in the text.
     #[error("key mismatch: {here} has {}…, {there} has {}…", short(.ours), short(.theirs))]
     KeyMismatch {
