@@ -28,7 +28,10 @@ pub fn must_exist(data: &Path) -> anyhow::Result<()> {
 }
 
 /// Refuses `--url`: what works on the files of the data directory can't be done from elsewhere.
-fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If it was given.
+pub(super) fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()> {
     if global.url.is_none() {
         return Ok(());
     }
