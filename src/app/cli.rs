@@ -105,6 +105,18 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER")]
         keep: Option<usize>,
     },
+    /// Try the messenger's endpoint and key by dialling and shaking hands; say what is wrong and what to do.
+    Doctor {
+        /// Try this endpoint, as it would stand in `Service.MessengerEndpoint`. [default: the one in force]
+        #[arg(long, value_name = "ENDPOINT")]
+        endpoint: Option<String>,
+        /// Read the key to try from standard input (one line, base64). [default: the one in force]
+        #[arg(long)]
+        key_stdin: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the description of the HTTP interface (OpenAPI).
     Openapi,
     /// Print the reference of all settings (Markdown).

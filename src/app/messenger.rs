@@ -1,5 +1,6 @@
 //! The messenger's endpoint and key: read at the start, applied live when they change.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
+use crate::config::endpoint::Host;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
+use crate::config::value::parse_networks;
 use crate::control;
 use crate::messenger::Identity;
 use crate::messenger::client::{Client, LinkState};
@@ -31,6 +34,17 @@ use crate::store::error::Error as StoreError;
 #[must_use]
 pub fn endpoint(settings: &Settings, data: &Path) -> Endpoint {
     Endpoint::from_setting(settings.text(name::MESSENGER_ENDPOINT), data)
+}
+
+/// Whom the web node of a process that listens at `endpoint` dials: where it listens everywhere, this machine.
+#[must_use]
+pub fn own(endpoint: Endpoint) -> Endpoint {
+    if endpoint.is_wildcard() { endpoint.with_host(Host::Address(Ipv4Addr::LOCALHOST.into())) } else { endpoint }
+}
+
+/// Lets in only whom the settings allow.
+pub fn allow(server: &Server, settings: &Settings) {
+    server.allow(parse_networks(settings.text(name::MESSENGER_ALLOWED_NETWORKS)));
 }
 
 /// Listens at `wanted`; if that can't be had, at the local pipe, and says so. A setting must not keep a node from starting: it
@@ -179,8 +193,12 @@ impl Applier {
             Some(server) if server.endpoint() != wanted.endpoint => Place::of("", &self.data),
             _ => wanted,
         };
-        let dialled = Some(at.endpoint.clone());
+        let dialled = Some(self.to_dial(&at));
         Standing { at, since: now, dialled, key_since: now, missed: None }
+    }
+
+    fn to_dial(&self, place: &Place) -> Endpoint {
+        if self.server.is_some() { own(place.endpoint.clone()) } else { place.endpoint.clone() }
     }
 
     /// On a web node without a link: waits until the database changes, for a service node may have said where it listens.
@@ -204,6 +222,9 @@ impl Applier {
         standing: &mut Standing,
         clock: &SharedClock,
     ) -> anyhow::Result<Option<Duration>> {
+        if let Some(server) = &self.server {
+            allow(server, settings);
+        }
         let wanted = Place::of(settings.text(name::MESSENGER_ENDPOINT), &self.data);
         let again = self.apply_key(store, settings, standing, clock).await?;
         if let Some(server) = &self.server
@@ -222,10 +243,11 @@ impl Applier {
             Some((place, why)) => (place, Some(why)),
             None => (wanted, None),
         };
-        if standing.dialled.as_ref() != Some(&target.endpoint) {
+        let dialled = self.to_dial(&target);
+        if standing.dialled.as_ref() != Some(&dialled) {
             standing.dialled = None;
-            client.redial(target.endpoint.clone()).await?;
-            standing.dialled = Some(target.endpoint.clone());
+            client.redial(dialled.clone()).await?;
+            standing.dialled = Some(dialled);
         }
         if standing.at != target {
             (standing.at, standing.since) = (target, clock.now());

@@ -126,6 +126,7 @@ impl App {
             let endpoint = messenger::endpoint(&settings.borrow(), &data);
             let identity = Identity { node: facts.id.clone() };
             let (server, links) = messenger::listen(identity, endpoint, &data, &keys, shutdown).await?;
+            messenger::allow(&server, &settings.borrow());
             Some(ServicePart { dispatchers: declared, server, links, lock })
         } else {
             None
@@ -203,7 +204,7 @@ impl App {
             door = Some(sign_in.clone());
             // a link leads where this node itself listens, whatever it should be
             let endpoint = match &server {
-                Some(server) => server.endpoint(),
+                Some(server) => messenger::own(server.endpoint()),
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
             client = Some(self.start_web(endpoint, listener, sign_in));

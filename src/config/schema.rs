@@ -70,6 +70,8 @@ pub mod name {
     pub const MESSENGER_ENDPOINT: &str = "Service.MessengerEndpoint";
     /// The messenger's pre-shared key.
     pub const MESSENGER_KEY: &str = "Service.MessengerKey";
+    /// From where web nodes may dial.
+    pub const MESSENGER_ALLOWED_NETWORKS: &str = "Service.MessengerAllowedNetworks";
     /// The key before it, while both are valid: no setting, but kept beside them (see [`super::HIDDEN`]).
     pub const FORMER_MESSENGER_KEY: &str = "Service.MessengerKey.Former";
     /// How often the service looks into the database unasked.
@@ -132,7 +134,7 @@ pub const SETTINGS: &[Setting] = &[
         name::MESSENGER_ENDPOINT,
         Kind::Endpoint,
         "",
-        "Where service nodes listen for web nodes. Empty is a pipe in the data directory; nothing else is needed on one machine.",
+        "Where service nodes listen for web nodes. Empty is a pipe in the data directory; nothing else is needed on one machine. tcp://HOST:PORT listens at the addresses of that host, tcp://*:PORT at all of the machine.",
     ),
     Setting {
         name: name::MESSENGER_KEY,
@@ -142,6 +144,12 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
         effect: Effect::Live,
     },
+    live(
+        name::MESSENGER_ALLOWED_NETWORKS,
+        Kind::Networks,
+        "",
+        "From these networks web nodes may dial a service node over TCP; anyone else is turned away before a byte is read. Name 127.0.0.1 too if a web node on the same machine dials. Empty: from everywhere, and only the key protects; set it where others can reach the port.",
+    ),
     live(
         name::POLL_INTERVAL,
         seconds(1, 60),

@@ -1,10 +1,14 @@
 //! What a setting can hold: how each kind is written, read and refused.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
+
+use crate::config::endpoint::Written;
 
 /// The kind of a setting's value, with its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Thirty-two bytes in base64.
     Key,
-    /// Where the messenger listens and is dialled: empty for the local pipe, or `pipe:PATH`.
+    /// Where the messenger listens and is dialled, as [`Written`].
     Endpoint,
     /// Networks in CIDR form, separated by commas.
     Networks,
@@ -128,45 +132,42 @@ impl Kind {
             }
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Key => "32 bytes in base64 (44 characters)".to_owned(),
-            Self::Endpoint => "empty for the local pipe, or pipe:/absolute/path".to_owned(),
+            Self::Endpoint => {
+                "empty for the local pipe, pipe:/absolute/path, tcp://HOST:PORT or tcp://*:PORT".to_owned()
+            }
             Self::Networks => "networks as 10.0.0.0/8, separated by commas".to_owned(),
         }
     }
 }
 
 fn check_endpoint(text: &str) -> Result<String, BadValue> {
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    let Some(path) = text.strip_prefix("pipe:") else {
-        return Err(BadValue(format!(
-            "`{text}` is no endpoint of this version: leave it empty for the local pipe, or write pipe:/absolute/path"
-        )));
-    };
-    if !path.starts_with('/') || path.chars().any(char::is_control) {
-        return Err(BadValue(format!("`{text}` names no absolute path: write pipe:/absolute/path")));
-    }
-    // sun_path holds 108 bytes and a final zero
-    if path.ends_with('/') {
-        return Err(BadValue(format!("`{path}` names a folder; a pipe is a file in it, as {path}switchboard.sock")));
-    }
-    if path.len() > 107 {
-        return Err(BadValue(format!("the path is {} bytes long; a pipe's path may have 107", path.len())));
-    }
-    Ok(text.to_owned())
+    Written::parse(text).map(|written| written.to_string()).map_err(|error| BadValue(error.to_string()))
 }
 
 fn check_networks(text: &str) -> Result<String, BadValue> {
     let mut networks = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let network =
-            part.parse::<ipnet::IpNet>().or_else(|_| part.parse::<std::net::IpAddr>().map(ipnet::IpNet::from));
-        match network {
-            Ok(network) => networks.push(network.to_string()),
-            Err(_) => return Err(BadValue(format!("`{part}` is no network; write it as 10.0.0.0/8 or fd00::/8"))),
+        match parse_network(part) {
+            Some(network) => networks.push(network.to_string()),
+            None => return Err(BadValue(format!("`{part}` is no network; write it as 10.0.0.0/8 or fd00::/8"))),
         }
     }
     Ok(networks.join(", "))
+}
+
+/// Reads one network, or one address as the network of it alone. IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4.
+fn parse_network(text: &str) -> Option<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(length)) if network.addr().is_ipv6() => IpNet::new(address.into(), length).ok(),
+        _ => Some(network),
+    }
+}
+
+/// Reads networks in their canonical form; what is none was refused when it was saved, and is passed over.
+#[must_use]
+pub fn parse_networks(text: &str) -> Vec<IpNet> {
+    text.split(',').filter_map(|part| parse_network(part.trim())).collect()
 }
 
 /// Reads a length of time: `90s`, `15m`, `1h 30m`, `7d`; a bare number is seconds.
@@ -284,7 +285,9 @@ mod tests {
             (Kind::Integer { min: 0, max: 9 }, "07", "7"),
             (Kind::Endpoint, "", ""),
             (Kind::Endpoint, "pipe:/run/switchboard.sock", "pipe:/run/switchboard.sock"),
+            (Kind::Endpoint, "TCP://Host:33237/", "tcp://host:33237"),
             (Kind::Networks, "10.0.0.0/8,::1", "10.0.0.0/8, ::1/128"),
+            (Kind::Networks, "::ffff:10.0.0.0/104", "10.0.0.0/8"),
         ] {
             assert_eq!(kind.check(text).as_deref(), Ok(canonical), "{text}");
             assert_eq!(kind.check(canonical).as_deref(), Ok(canonical), "what is written is read again");
@@ -308,6 +311,7 @@ mod tests {
             (Kind::Endpoint, "pipe:relative", "absolute"),
             (Kind::Endpoint, "pipe:/run/", "/run/switchboard.sock"),
             (Kind::Endpoint, &format!("pipe:/{}", "x".repeat(107)), "108 bytes"),
+            (Kind::Endpoint, "tcp://h", "needs a port"),
             (Kind::Networks, "10.0.0.0/33", "10.0.0.0/8"),
         ] {
             let error = kind.check(text).unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! Floor 3: the one door for actions: run, pause, cancel, change a setting. Checks, row, audit, wake-up.
 
 mod diagnostics;
+pub mod doctor;
 pub mod keys;
 mod runs;
 mod settings;

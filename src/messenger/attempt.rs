@@ -80,11 +80,15 @@ impl Attempts {
     }
 }
 
-fn cannot_connect(endpoint: &Endpoint, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            Error::Refused { endpoint: endpoint.to_string(), source }
-        }
-        kind => Error::Io(io::Error::new(kind, format!("can't connect to {endpoint}: {source}"))),
+/// What the transport said, by what can be done about it.
+pub(crate) fn cannot_connect(endpoint: &Endpoint, source: io::Error) -> Error {
+    use io::ErrorKind as Kind;
+    let (kind, place) = (source.kind(), endpoint.to_string());
+    match (endpoint, kind) {
+        (Endpoint::Tcp { .. }, Kind::NotFound) => Error::NameNotFound { endpoint: place, source },
+        (_, Kind::NotFound | Kind::ConnectionRefused) => Error::Refused { endpoint: place, source },
+        (_, Kind::TimedOut) => Error::TimedOut { endpoint: place, source },
+        (_, Kind::HostUnreachable | Kind::NetworkUnreachable) => Error::Unreachable { endpoint: place, source },
+        _ => Error::Io(io::Error::new(kind, format!("can't connect to {endpoint}: {source}"))),
     }
 }

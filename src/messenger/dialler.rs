@@ -75,7 +75,7 @@ impl Dialler {
         let shutdown = self.wires.shutdown.clone();
         loop {
             self.tell_away(self.outage.state(), None, None);
-            let silence = self.wires.pace().silence;
+            let silence = self.wires.pace(&self.endpoint).silence;
             let attempted = tokio::select! {
                 biased;
                 () = shutdown.stopping() => return None,

@@ -1,4 +1,4 @@
-//! Where a peer is: `pipe:/path` or `memory:name`; later tcp, websocket and amqp.
+//! Where a peer is: `pipe:/path`, `tcp://host:port` or `memory:name`.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// The longest path a Unix socket can have, in bytes.
-const MAX_PATH: usize = 107;
+use crate::config::endpoint::{Host, MAX_PATH, Written};
 
 /// The pipe's name in the data directory.
 const PIPE_NAME: &str = "switchboard.sock";
@@ -17,6 +16,13 @@ const PIPE_NAME: &str = "switchboard.sock";
 pub enum Endpoint {
     /// A Unix domain socket.
     Pipe(PathBuf),
+    /// A port of a host, or of every address of the machine that listens.
+    Tcp {
+        /// Which.
+        host: Host,
+        /// The port.
+        port: u16,
+    },
     /// Inside this process, by name: for tests and embedding.
     Memory(String),
 }
@@ -33,10 +39,27 @@ impl Endpoint {
         if let Some(name) = text.strip_prefix("memory:") {
             return Self::Memory(name.to_owned());
         }
-        if !text.is_empty() {
-            return Self::Pipe(PathBuf::from(text.strip_prefix("pipe:").unwrap_or(text)));
+        match Written::parse(text) {
+            Ok(Written::LocalPipe) => Self::Pipe(local_pipe(data, &runtime_directory())),
+            Ok(Written::Pipe(path)) => Self::Pipe(PathBuf::from(path)),
+            Ok(Written::Tcp { host, port }) => Self::Tcp { host, port },
+            Err(_) => Self::Pipe(PathBuf::from(text.strip_prefix("pipe:").unwrap_or(text))),
         }
-        Self::Pipe(local_pipe(data, &runtime_directory()))
+    }
+
+    /// Whether it says where to listen but not whom to dial: `tcp://*:port`.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        matches!(self, Self::Tcp { host: Host::Any, .. })
+    }
+
+    /// The same port of this host; anything but TCP stays as it is.
+    #[must_use]
+    pub fn with_host(self, host: Host) -> Self {
+        match self {
+            Self::Tcp { port, .. } => Self::Tcp { host, port },
+            other => other,
+        }
     }
 }
 
@@ -64,6 +87,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pipe(path) => write!(f, "pipe:{}", path.display()),
+            Self::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
             Self::Memory(name) => write!(f, "memory:{name}"),
         }
     }
@@ -81,9 +105,21 @@ mod tests {
             ("  ", "pipe:/srv/switchboard/switchboard.sock"),
             ("pipe:/run/x.sock", "pipe:/run/x.sock"),
             ("memory:here", "memory:here"),
+            ("tcp://Host:33237", "tcp://host:33237"),
+            ("tcp://[::]:33237", "tcp://*:33237"),
         ] {
             assert_eq!(Endpoint::from_setting(text, data).to_string(), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_wildcard_becomes_dialable_by_a_host() {
+        let everywhere = Endpoint::from_setting("tcp://*:33237", Path::new("/"));
+        assert!(everywhere.is_wildcard());
+        let dialled = everywhere.with_host(Host::Name("service-1".into()));
+        assert_eq!((dialled.is_wildcard(), dialled.to_string().as_str()), (false, "tcp://service-1:33237"));
+        let pipe = Endpoint::Pipe("/run/x.sock".into());
+        assert_eq!(pipe.clone().with_host(Host::Any), pipe);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can go wrong between two nodes.
 
 use std::io;
+use std::net::IpAddr;
 
 /// What can go wrong between two nodes; shown to administrators with its causes.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +9,30 @@ pub enum Error {
     /// Nobody listens there, or the pipe is not there yet.
     #[error("nobody listens at {endpoint}")]
     Refused {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The host's name stands for no address.
+    #[error("the name in {endpoint} was not found")]
+    NameNotFound {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody said yes or no in time.
+    #[error("connecting to {endpoint} timed out")]
+    TimedOut {
+        /// Where.
+        endpoint: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The network knows no way there.
+    #[error("there is no way to {endpoint}")]
+    Unreachable {
         /// Where.
         endpoint: String,
         /// Why.
@@ -38,6 +63,15 @@ pub enum Error {
     /// The end that listens has too many connections that have not proved themselves yet.
     #[error("too many connections wait to prove themselves; a later attempt may find room")]
     Busy,
+    /// One address has too many of those.
+    #[error("too many connections from {0} wait to prove themselves")]
+    Crowded(IpAddr),
+    /// The end that listens lets this one's address in to nothing.
+    #[error("the other end does not allow the address this node comes from (its Service.MessengerAllowedNetworks)")]
+    NotAllowed,
+    /// An address outside the allowed networks.
+    #[error("{0} is in none of the networks of Service.MessengerAllowedNetworks")]
+    Stranger(IpAddr),
     /// The other end refused for a reason that only its own log tells.
     #[error("the other end refused, with code {0}; its log says why")]
     Unwelcome(u8),

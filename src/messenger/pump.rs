@@ -65,8 +65,9 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    pub(crate) fn pace(&mut self) -> Pace {
-        *self.pace.borrow_and_update()
+    /// The pace on a link to `endpoint`.
+    pub(crate) fn pace(&mut self, endpoint: &Endpoint) -> Pace {
+        self.pace.borrow_and_update().at(endpoint)
     }
 
     fn tell_live(&self, endpoint: &Endpoint, peer: &Peer, latency: Option<Duration>) {
@@ -143,7 +144,8 @@ impl Live {
 type Moving = (Move, Pin<Box<dyn Future<Output = Result<SecureChannel, Error>> + Send>>);
 
 fn begin(wish: Move, wires: &mut Wires) -> Moving {
-    let (attempts, endpoint, silence) = (wires.attempts.clone(), wish.endpoint.clone(), wires.pace().silence);
+    let (attempts, endpoint, silence) =
+        (wires.attempts.clone(), wish.endpoint.clone(), wires.pace(&wish.endpoint).silence);
     (wish, Box::pin(async move { attempts.several(&endpoint, silence, MOVE_PATIENCE).await }))
 }
 
@@ -187,7 +189,7 @@ pub(crate) async fn pump(wires: &mut Wires, endpoint: &mut Endpoint, channel: Se
                 batch.clear();
             },
             () = &mut beat => {
-                let pace = wires.pace();
+                let pace = wires.pace(endpoint);
                 let _ = live.beat(pace);
                 if moving.is_none() && live.is_old() {
                     moving = Some(begin(Move { endpoint: endpoint.clone(), answer: None }, wires));

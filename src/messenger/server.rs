@@ -3,23 +3,22 @@
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use ipnet::IpNet;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::shutdown::Shutdown;
 use crate::messenger::Identity;
+use crate::messenger::admission::{Admission, Place};
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
 pub use crate::messenger::metrics::Counters;
 use crate::messenger::metrics::Meter;
 use crate::messenger::refusals::Refusals;
 use crate::messenger::secure::handshake::turn_away;
-use crate::messenger::secure::{Proven, SecureChannel, SharedKeys};
+use crate::messenger::secure::{Arrived, Proven, SecureChannel, SharedKeys};
 use crate::messenger::transport::{self, Link, Listener};
-
-/// Connections that may be unproven at the same time; the next one is refused at once and counted.
-pub const MAX_PENDING: usize = 64;
 
 /// How long a connection may take to prove itself and to be taken by the node.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -44,11 +43,11 @@ struct Inner {
     keys: SharedKeys,
     shutdown: Shutdown,
     channels: mpsc::Sender<SecureChannel>,
-    pending: Arc<Semaphore>,
+    admission: Arc<Admission>,
     meter: Arc<Meter>,
     refusals: Refusals,
     clock: SharedClock,
-    /// Links that were handed over, to be ended if their key is given up.
+    /// Links that were handed over, to be ended if their key is given up or their address is not allowed any more.
     links: StdMutex<Vec<Proven>>,
 }
 
@@ -77,7 +76,7 @@ impl Server {
             keys,
             shutdown: shutdown.clone(),
             channels,
-            pending: Arc::new(Semaphore::new(MAX_PENDING)),
+            admission: Arc::default(),
             meter: Arc::default(),
             refusals: Refusals::default(),
             clock: Arc::new(SystemClock),
@@ -119,6 +118,15 @@ impl Server {
             {
                 writing.end();
             }
+        }
+    }
+
+    /// From now on only peers in these networks are let in; none: everyone who holds the key. Links from elsewhere end. A
+    /// pipe is no network: only its owner can open it.
+    pub fn allow(&self, networks: Vec<IpNet>) {
+        self.inner.admission.allow(networks);
+        for link in self.inner.links.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.inner.end_if_stranger(link);
         }
     }
 
@@ -174,13 +182,16 @@ async fn accept(inner: Arc<Inner>, mut listener: Box<dyn Listener>, shutdown: Sh
     }
 }
 
-/// Lets a connection prove itself in a task of its own, or turns it away at once if too many do.
+/// Lets a connection prove itself in a task of its own, or turns it away at once: too many do, or it is a stranger.
 fn admit(inner: &Arc<Inner>, link: Link) {
-    let Ok(place) = Arc::clone(&inner.pending).try_acquire_owned() else {
-        inner.meter.refused();
-        inner.refusals.tell("a connection was turned away", &Error::Busy);
-        turn_away(link);
-        return;
+    let place = match inner.admission.admit(link.address) {
+        Ok(place) => place,
+        Err(error) => {
+            inner.meter.refused();
+            inner.refusals.tell("a connection was turned away", &error);
+            turn_away(link, &error);
+            return;
+        }
     };
     let task = prove(Arc::clone(inner), link, place);
     let shutdown = inner.shutdown.clone();
@@ -193,13 +204,21 @@ fn admit(inner: &Arc<Inner>, link: Link) {
     });
 }
 
-async fn prove(inner: Arc<Inner>, link: Link, _place: OwnedSemaphorePermit) {
+async fn prove(inner: Arc<Inner>, link: Link, _place: Place) {
     let proof = async {
         let (node, clock) = (&inner.identity.node, Arc::clone(&inner.clock));
-        let (channel, proven) = SecureChannel::respond(link, node, &inner.keys, &inner.meter, clock).await?;
-        inner.remember(proven);
-        // fails only if the node takes no more links, because it stops
-        let _ = inner.channels.send(channel).await;
+        match SecureChannel::respond(link, node, &inner.keys, &inner.meter, clock).await? {
+            Arrived::Link(channel, proven) => {
+                inner.remember(proven);
+                // fails only if the node takes no more links, because it stops
+                let _ = inner.channels.send(channel).await;
+            }
+            Arrived::Probe(channel) => {
+                let (_sender, mut receiver) = channel.split();
+                // it has its answer; whether it says good-bye or vanishes is all the same
+                while let Ok(Some(_)) = receiver.recv().await {}
+            }
+        }
         Ok(())
     };
     let proof = tokio::time::timeout(HANDSHAKE_LIMIT, proof).await;
@@ -213,7 +232,17 @@ impl Inner {
     fn remember(&self, proven: Proven) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|link| link.writing.strong_count() > 0);
+        // the networks may have changed while it proved itself
+        self.end_if_stranger(&proven);
         links.push(proven);
+    }
+
+    fn end_if_stranger(&self, link: &Proven) {
+        if let Some(writing) = link.writing.upgrade()
+            && !self.admission.allows(link.address)
+        {
+            writing.end();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod front;
 mod jobs;
 mod live;
 mod messenger;
+mod network;
 mod pages;
 #[path = "../shared/postgres.rs"]
 mod postgres;

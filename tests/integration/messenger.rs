@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use switchboard::base::clock::{Clock as _, SystemClock, Timestamp};
 use switchboard::messenger::Pace;
+use switchboard::messenger::admission::MAX_PENDING;
 use switchboard::messenger::client::{Incoming, LinkState, LinkStatus};
 use switchboard::messenger::endpoint::Endpoint;
 use switchboard::messenger::error::Error;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
-use switchboard::messenger::server::MAX_PENDING;
 use switchboard::messenger::transport::{self, Link};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

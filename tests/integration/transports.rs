@@ -21,6 +21,17 @@ macro_rules! on_every_transport {
         mod pipe {
             $(#[tokio::test] async fn $chapter() { super::$chapter(super::Place::pipe()).await; })*
         }
+        mod tcp {
+            $(#[tokio::test] async fn $chapter() { super::$chapter(super::Place::tcp()).await; })*
+        }
+        mod tcp_ipv6 {
+            $(#[tokio::test] async fn $chapter() {
+                match super::Place::tcp6() {
+                    Some(place) => super::$chapter(place).await,
+                    None => eprintln!("not run: this machine has no IPv6"),
+                }
+            })*
+        }
     };
 }
 

@@ -35,7 +35,10 @@ pub fn is_new(configuration: &Configuration) -> bool {
 }
 
 /// Refuses `--url`: what works on the files of the data directory can't be done from elsewhere.
-fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// If it was given.
+pub(super) fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()> {
     if global.url.is_none() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! What each command does, from the command line to the exit code.
 
+pub mod doctor;
 pub mod documents;
 pub mod door;
 pub mod live;
@@ -76,6 +77,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::CheckConfig { file } => maintenance::check_config(&global, file),
         Command::Migrate => maintenance::migrate(&global).await,
         Command::Backup { file, keep } => maintenance::backup(&global, file, keep).await,
+        Command::Doctor { endpoint, key_stdin, json } => doctor::run(&global, endpoint, key_stdin, json).await,
         Command::Openapi => documents::openapi(),
         Command::ConfigDoc => documents::settings(),
         Command::Completions { shell } => documents::completions(shell),

@@ -4,6 +4,8 @@
 //! for byte, so what was said in the clear is proved afterwards. Payloads are empty. A responder knows a replayed first message
 //! only by what follows: nothing takes effect before the first sealed frame opens.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use snow::{Builder, HandshakeState};
 
@@ -26,9 +28,19 @@ const CODE_BUSY: u8 = 1;
 const CODE_VERSION: u8 = 2;
 const CODE_KEY: u8 = 3;
 const CODE_MALFORMED: u8 = 4;
+const CODE_NETWORK: u8 = 5;
 
 /// Longer than any Noise message without a payload.
 const MAX_NOISE: usize = 128;
+
+/// What the end that dials wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A link.
+    Link,
+    /// To know whether it could have one.
+    Probe,
+}
 
 /// A session that was agreed on, though not yet proved by a sealed frame.
 pub(crate) struct Agreed {
@@ -38,6 +50,10 @@ pub(crate) struct Agreed {
     pub(crate) node: NodeId,
     pub(crate) version: u8,
     pub(crate) fingerprint: Fingerprint,
+    /// Where the other end is.
+    pub(crate) address: Option<IpAddr>,
+    /// What the end that dialled wants.
+    pub(crate) purpose: Purpose,
 }
 
 /// Shakes hands as the end that dialled, with this key.
@@ -45,8 +61,15 @@ pub(crate) struct Agreed {
 /// # Errors
 /// `KeyMismatch` or `VersionMismatch` by what the hellos say; `Busy` or `Unwelcome` if refused; `Invalid` if the other end does
 /// not hold the key that it names.
-pub(crate) async fn initiate(mut link: Link, node: &NodeId, key: &Key, versions: Versions) -> Result<Agreed, Error> {
-    let ours = Hello { versions, fingerprint: key.raw_fingerprint(), node: node.clone() };
+pub(crate) async fn initiate(
+    mut link: Link,
+    node: &NodeId,
+    key: &Key,
+    versions: Versions,
+    purpose: Purpose,
+) -> Result<Agreed, Error> {
+    let probe = purpose == Purpose::Probe;
+    let ours = Hello { versions, fingerprint: key.raw_fingerprint(), node: node.clone(), probe };
     let our_bytes = ours.encode().ok_or(Error::Invalid("node id for a hello: it is this node's own"))?;
     send(&mut link, HELLO, &our_bytes).await?;
     let their_bytes = recv(&mut link, HELLO, "hello").await?;
@@ -60,7 +83,7 @@ pub(crate) async fn initiate(mut link: Link, node: &NodeId, key: &Key, versions:
     write(&mut noise, &mut link).await?;
     let answer = recv(&mut link, NOISE, "handshake").await?;
     read(&mut noise, &answer)?;
-    agreed(link, noise, theirs, version)
+    agreed(link, noise, theirs, version, purpose)
 }
 
 /// Shakes hands as the end that listens, with whichever accepted key the other end names. Whom it refuses it tells a code.
@@ -74,7 +97,10 @@ pub(crate) async fn respond(
     versions: Versions,
 ) -> Result<Agreed, Error> {
     match greet_and_prove(&mut link, node, keys, versions).await {
-        Ok((noise, theirs, version)) => agreed(link, noise, theirs, version),
+        Ok((noise, theirs, version)) => {
+            let purpose = if theirs.probe { Purpose::Probe } else { Purpose::Link };
+            agreed(link, noise, theirs, version, purpose)
+        }
         Err(error) => {
             refuse(&mut link, code(&error));
             Err(error)
@@ -82,9 +108,9 @@ pub(crate) async fn respond(
     }
 }
 
-/// Tells a peer, without waiting, that there are too many unproven ones.
-pub(crate) fn turn_away(mut link: Link) {
-    refuse(&mut link, CODE_BUSY);
+/// Tells a peer, without waiting and before it is read, why it is not let in.
+pub(crate) fn turn_away(mut link: Link, why: &Error) {
+    refuse(&mut link, code(why));
 }
 
 async fn greet_and_prove(
@@ -97,7 +123,7 @@ async fn greet_and_prove(
     let theirs = Hello::decode(&their_bytes).ok_or(Error::Invalid("hello"))?;
     let accepted = keys.accepted(theirs.fingerprint);
     let key = accepted.clone().unwrap_or_else(|| keys.current());
-    let ours = Hello { versions, fingerprint: key.raw_fingerprint(), node: node.clone() };
+    let ours = Hello { versions, fingerprint: key.raw_fingerprint(), node: node.clone(), probe: false };
     let our_bytes = ours.encode().ok_or(Error::Invalid("node id for a hello: it is this node's own"))?;
     send(link, HELLO, &our_bytes).await?;
     let version = versions.common(theirs.versions).ok_or_else(|| version_mismatch(&ours, &theirs))?;
@@ -120,10 +146,11 @@ fn builder<'a>(prologue: &'a [u8], key: &'a Key) -> Result<Builder<'a>, Error> {
     Builder::new(params).prologue(prologue).and_then(|builder| builder.psk(0, key.bytes())).map_err(|_| BROKEN)
 }
 
-fn agreed(link: Link, noise: HandshakeState, theirs: Hello, version: u8) -> Result<Agreed, Error> {
+fn agreed(link: Link, noise: HandshakeState, theirs: Hello, version: u8, purpose: Purpose) -> Result<Agreed, Error> {
+    let address = link.address;
     let session = *noise.get_handshake_hash().first_chunk().ok_or(BROKEN)?;
     let (sealer, opener) = session::halves(noise.into_stateless_transport_mode().map_err(|_| BROKEN)?, session);
-    Ok(Agreed { link, sealer, opener, node: theirs.node, version, fingerprint: theirs.fingerprint })
+    Ok(Agreed { link, sealer, opener, node: theirs.node, version, fingerprint: theirs.fingerprint, address, purpose })
 }
 
 async fn write(noise: &mut HandshakeState, link: &mut Link) -> Result<(), Error> {
@@ -147,7 +174,8 @@ async fn send(link: &mut Link, what: u8, bytes: &[u8]) -> Result<(), Error> {
     let sent = link.send(&frame).await;
     if sent.is_err() {
         // who closed before reading may have said why
-        if let Err(refusal @ (Error::Busy | Error::Unwelcome(_))) = recv(link, HELLO, "hello").await {
+        if let Err(refusal @ (Error::Busy | Error::NotAllowed | Error::Unwelcome(_))) = recv(link, HELLO, "hello").await
+        {
             return Err(refusal);
         }
     }
@@ -163,6 +191,7 @@ async fn recv(link: &mut Link, kind: u8, name: &'static str) -> Result<Bytes, Er
     match (frame.split_to(1)[0], &frame[..]) {
         (found, _) if found == kind => Ok(frame),
         (REFUSAL, [CODE_BUSY]) => Err(Error::Busy),
+        (REFUSAL, [CODE_NETWORK]) => Err(Error::NotAllowed),
         (REFUSAL, [code]) => Err(Error::Unwelcome(*code)),
         _ => Err(Error::Invalid(name)),
     }
@@ -172,6 +201,8 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::VersionMismatch { .. } => CODE_VERSION,
         Error::KeyMismatch { .. } => CODE_KEY,
+        Error::Busy | Error::Crowded(_) => CODE_BUSY,
+        Error::Stranger(_) => CODE_NETWORK,
         _ => CODE_MALFORMED,
     }
 }
@@ -213,8 +244,10 @@ mod tests {
     async fn shake(web_key: &Key, keys: &KeyRing, web_versions: Versions) -> Ends {
         let (a, b) = memory::pair();
         let (web, service) = (NodeId::new("web-2"), NodeId::new("service-1"));
-        let (web, service) =
-            tokio::join!(initiate(a, &web, web_key, web_versions), respond(b, &service, keys, Versions::OURS));
+        let (web, service) = tokio::join!(
+            initiate(a, &web, web_key, web_versions, Purpose::Link),
+            respond(b, &service, keys, Versions::OURS)
+        );
         Ends { web, service }
     }
 
@@ -265,6 +298,7 @@ mod tests {
             versions: Versions::OURS,
             fingerprint: keys.current().raw_fingerprint(),
             node: NodeId::new("web-2"),
+            probe: false,
         };
         let steal = async {
             send(&mut thief, HELLO, &hello.encode().unwrap()).await.unwrap();
@@ -283,9 +317,13 @@ mod tests {
     #[tokio::test]
     async fn who_is_turned_away_before_it_spoke_learns_why() {
         let (web, service) = memory::pair();
-        turn_away(service);
-        let refused = initiate(web, &NodeId::new("web-2"), &Key::generate(), Versions::OURS).await;
+        turn_away(service, &Error::Busy);
+        let refused = initiate(web, &NodeId::new("web-2"), &Key::generate(), Versions::OURS, Purpose::Link).await;
         assert!(matches!(refused.err(), Some(Error::Busy)));
+        let (web, service) = memory::pair();
+        turn_away(service, &Error::Stranger([10, 0, 0, 1].into()));
+        let refused = initiate(web, &NodeId::new("web-2"), &Key::generate(), Versions::OURS, Purpose::Link).await;
+        assert!(matches!(refused.err(), Some(Error::NotAllowed)));
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! magic (4) · lowest version (1) · highest version (1) · fingerprint of the key (8) · length of the node id (1) · node id.
 //! The layout is the same in every version; bytes after it are for later versions and passed over, but they are part of the
-//! prologue too.
+//! prologue too. The first of them, if it is there, tells what the link is for: 1 is a probe, which wants no link at all.
 
 use crate::base::id::NodeId;
 use crate::messenger::secure::keys::Fingerprint;
@@ -11,6 +11,9 @@ const MAGIC: &[u8; 4] = b"SWBD";
 
 /// The longest node id, in bytes.
 const MAX_NODE: usize = 64;
+
+/// Says that the sender only tries whether it could have a link.
+const PROBE: u8 = 1;
 
 /// The longest hello, in bytes; leaves room for later versions.
 pub(crate) const MAX_HELLO: usize = 512;
@@ -49,6 +52,8 @@ pub(crate) struct Hello {
     pub(crate) versions: Versions,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) node: NodeId,
+    /// Whether no link is wanted, but only to know whether there could be one.
+    pub(crate) probe: bool,
 }
 
 impl Hello {
@@ -64,6 +69,7 @@ impl Hello {
         hello.extend_from_slice(&self.fingerprint);
         hello.push(u8::try_from(node.len()).ok()?);
         hello.extend_from_slice(node.as_bytes());
+        hello.extend(self.probe.then_some(PROBE));
         Some(hello)
     }
 
@@ -76,9 +82,10 @@ impl Hello {
         let versions = Versions { lowest: *lowest, highest: *highest };
         let (fingerprint, rest) = rest.split_first_chunk()?;
         let (len, rest) = rest.split_first()?;
-        let node = rest.get(..usize::from(*len)).filter(|node| is_node_id(node))?;
+        let (node, rest) = rest.split_at_checked(usize::from(*len)).filter(|(node, _)| is_node_id(node))?;
+        let probe = rest.first() == Some(&PROBE);
         let node = NodeId::new(std::str::from_utf8(node).ok()?);
-        (versions.lowest <= versions.highest).then_some(Self { versions, fingerprint: *fingerprint, node })
+        (versions.lowest <= versions.highest).then_some(Self { versions, fingerprint: *fingerprint, node, probe })
     }
 }
 
@@ -94,7 +101,8 @@ mod tests {
     use super::*;
 
     fn hello(node: &str) -> Hello {
-        Hello { versions: Versions { lowest: 1, highest: 3 }, fingerprint: *b"\x01234567\xff", node: NodeId::new(node) }
+        let (versions, fingerprint) = (Versions { lowest: 1, highest: 3 }, *b"\x01234567\xff");
+        Hello { versions, fingerprint, node: NodeId::new(node), probe: false }
     }
 
     #[test]
@@ -104,6 +112,9 @@ mod tests {
         assert_eq!(Hello::decode(&bytes), Some(hello("web-2")));
         let later = [&bytes[..], b"and more"].concat();
         assert_eq!(Hello::decode(&later), Some(hello("web-2")));
+        let probe = Hello { probe: true, ..hello("web-2") };
+        assert_eq!(probe.encode().unwrap(), [&bytes[..], b"\x01"].concat());
+        assert_eq!(Hello::decode(&probe.encode().unwrap()), Some(probe));
         for cut in 0..bytes.len() {
             assert_eq!(Hello::decode(&bytes[..cut]), None, "{cut}");
         }

@@ -8,6 +8,7 @@ mod sender;
 mod session;
 mod writing;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::messenger::error::Error;
 use crate::messenger::metrics::Meter;
 use crate::messenger::transport::Link;
 
-use self::handshake::Agreed;
+use self::handshake::{Agreed, Purpose};
 use self::hello::Versions;
 use self::keys::{Fingerprint, Key, KeyRing};
 pub use self::receiver::Receiver;
@@ -59,7 +60,17 @@ impl SecureChannel {
         meter: &Arc<Meter>,
         clock: SharedClock,
     ) -> Result<Self, Error> {
-        let agreed = handshake::initiate(link, node, key, Versions::OURS).await?;
+        let agreed = handshake::initiate(link, node, key, Versions::OURS, Purpose::Link).await?;
+        Self::prove(agreed, silence, meter, clock).await
+    }
+
+    /// The second half of [`initiate`](Self::initiate): a sealed ping and its answer.
+    pub(crate) async fn prove(
+        agreed: Agreed,
+        silence: Duration,
+        meter: &Arc<Meter>,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
         let (mut channel, _) = Self::over(agreed, meter, clock);
         channel.sender.ping(silence)?;
         channel.sender.flush().await?;
@@ -74,12 +85,17 @@ impl SecureChannel {
         keys: &KeyRing,
         meter: &Arc<Meter>,
         clock: SharedClock,
-    ) -> Result<(Self, Proven), Error> {
+    ) -> Result<Arrived, Error> {
         let agreed = handshake::respond(link, node, keys, Versions::OURS).await?;
-        let fingerprint = agreed.fingerprint;
+        let (fingerprint, address, purpose) = (agreed.fingerprint, agreed.address, agreed.purpose);
+        let uncounted = Arc::default();
+        let meter = if purpose == Purpose::Probe { &uncounted } else { meter };
         let (mut channel, writing) = Self::over(agreed, meter, clock);
         channel.receiver.prove().await?;
-        Ok((channel, Proven { fingerprint, writing: Arc::downgrade(&writing) }))
+        Ok(match purpose {
+            Purpose::Link => Arrived::Link(channel, Proven { fingerprint, address, writing: Arc::downgrade(&writing) }),
+            Purpose::Probe => Arrived::Probe(channel),
+        })
     }
 
     fn over(agreed: Agreed, meter: &Arc<Meter>, clock: SharedClock) -> (Self, Arc<Writing>) {
@@ -92,9 +108,18 @@ impl SecureChannel {
     }
 }
 
-/// A link that was handed over, and the key that proved it.
+/// Who proved to hold the key.
+pub(crate) enum Arrived {
+    /// A node that wants a link.
+    Link(SecureChannel, Proven),
+    /// One that only tries.
+    Probe(SecureChannel),
+}
+
+/// A link that was handed over, the key that proved it, and where the other end is.
 #[derive(Debug)]
 pub(crate) struct Proven {
+    pub(crate) address: Option<IpAddr>,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) writing: std::sync::Weak<Writing>,
 }

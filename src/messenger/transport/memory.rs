@@ -45,6 +45,7 @@ fn link(out: mpsc::Sender<Vec<u8>>, frames: mpsc::Receiver<Vec<u8>>) -> Link {
     Link {
         sink: Box::new(Sink { out: PollSender::new(out), waiting: VecDeque::new(), queued: 0 }),
         stream: Box::new(Stream { frames, current: Vec::new() }),
+        address: None,
     }
 }
 

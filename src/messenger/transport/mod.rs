@@ -6,9 +6,11 @@
 pub mod memory;
 pub mod pipe;
 pub mod stream;
+pub mod tcp;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -28,7 +30,8 @@ pub trait Transport: Send + Sync {
     /// One attempt to reach who listens.
     ///
     /// # Errors
-    /// `NotFound` or `ConnectionRefused` if nobody listens.
+    /// `ConnectionRefused` if nobody listens; `NotFound` if there is no such pipe or name; `TimedOut`, `HostUnreachable` or
+    /// `NetworkUnreachable` if no answer came.
     async fn connect(&self) -> io::Result<Link>;
 }
 
@@ -66,6 +69,8 @@ pub struct Link {
     pub sink: Box<dyn FrameSink>,
     /// Receives.
     pub stream: Box<dyn FrameStream>,
+    /// The address of the other end, on a network.
+    pub address: Option<IpAddr>,
 }
 
 impl Link {
@@ -98,6 +103,7 @@ impl std::fmt::Debug for Link {
 pub fn to(endpoint: &Endpoint) -> Box<dyn Transport> {
     match endpoint {
         Endpoint::Pipe(path) => Box::new(pipe::Pipe::new(path.clone())),
+        Endpoint::Tcp { host, port } => Box::new(tcp::Tcp::new(host.clone(), *port)),
         Endpoint::Memory(name) => Box::new(memory::Memory::new(name.clone())),
     }
 }

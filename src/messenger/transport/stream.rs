@@ -18,6 +18,7 @@ where
     Link {
         sink: Box::new(Writer { io: writer, buffer: OutBuffer::default() }),
         stream: Box::new(Reader { io: reader, buffer: InBuffer::default() }),
+        address: None,
     }
 }
 

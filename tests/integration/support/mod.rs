@@ -4,15 +4,19 @@ pub(crate) mod log;
 pub(crate) mod proxy;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use secrecy::ExposeSecret;
 use switchboard::base::clock::SystemClock;
 use switchboard::base::id::NodeId;
 use switchboard::base::shutdown::Shutdown;
+use switchboard::config::endpoint::Host;
 use switchboard::messenger::client::{Client, Incoming, LinkState, LinkStatus};
 use switchboard::messenger::endpoint::Endpoint;
 use switchboard::messenger::envelope::Envelope;
@@ -34,27 +38,55 @@ pub(crate) async fn soon<F: Future>(what: &str, event: F) -> F::Output {
 }
 
 /// Endpoints of one transport that nobody else uses; what they need is removed at the end.
-pub(crate) struct Place {
-    directory: Option<tempfile::TempDir>,
+pub(crate) enum Place {
+    Memory,
+    Pipe(tempfile::TempDir),
+    Tcp { host: IpAddr, taken: Mutex<Vec<OwnedFd>> },
 }
 
 impl Place {
     pub(crate) fn memory() -> Self {
-        Self { directory: None }
+        Self::Memory
     }
 
     pub(crate) fn pipe() -> Self {
-        Self { directory: Some(tempfile::tempdir().unwrap()) }
+        Self::Pipe(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn tcp() -> Self {
+        Self::Tcp { host: Ipv4Addr::LOCALHOST.into(), taken: Mutex::default() }
+    }
+
+    /// None where the machine has no IPv6.
+    pub(crate) fn tcp6() -> Option<Self> {
+        let has_ipv6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        has_ipv6.then(|| Self::Tcp { host: Ipv6Addr::LOCALHOST.into(), taken: Mutex::default() })
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        match &self.directory {
-            Some(directory) => Endpoint::Pipe(directory.path().join(format!("{number}.sock"))),
-            None => Endpoint::Memory(format!("test {number}")),
+        match self {
+            Self::Memory => Endpoint::Memory(format!("test {number}")),
+            Self::Pipe(directory) => Endpoint::Pipe(directory.path().join(format!("{number}.sock"))),
+            Self::Tcp { host, taken } => {
+                let (socket, port) = take_port(*host);
+                taken.lock().unwrap().push(socket);
+                Endpoint::Tcp { host: Host::Address(*host), port }
+            }
         }
     }
+}
+
+/// A free port that is nobody else's as long as the socket is held: it is bound and does not listen, which keeps others away
+/// but not who may use the address again and listens.
+fn take_port(host: IpAddr) -> (OwnedFd, u16) {
+    let family = if host.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::new(host, 0)).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    (socket, address.port())
 }
 
 /// Rings of the same key, one for each node.

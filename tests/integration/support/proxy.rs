@@ -86,7 +86,10 @@ impl Drop for FrameProxy {
 
 /// What comes from one goes to the other.
 fn crossed(a: Link, b: Link) -> (Link, Link) {
-    (Link { stream: a.stream, sink: b.sink }, Link { stream: b.stream, sink: a.sink })
+    (
+        Link { stream: a.stream, sink: b.sink, address: a.address },
+        Link { stream: b.stream, sink: a.sink, address: b.address },
+    )
 }
 
 async fn pass(shutdown: Shutdown, mut link: Link, way: Way, state: Arc<State>) {

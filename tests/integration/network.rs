@@ -1,0 +1,289 @@
+//! The messenger on a network: who is let in, how many strangers are borne, and what the doctor says of it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use switchboard::base::shutdown::Shutdown;
+use switchboard::config::endpoint::Host;
+use switchboard::messenger::admission::{MAX_PENDING, MAX_PENDING_EACH};
+use switchboard::messenger::client::LinkState;
+use switchboard::messenger::doctor::{Examination, Finding, Stage, examine};
+use switchboard::messenger::endpoint::Endpoint;
+use switchboard::messenger::error::Error;
+use switchboard::messenger::secure::SharedKeys;
+use switchboard::messenger::secure::keys::{Key, KeyRing};
+use switchboard::messenger::server::Counters;
+use switchboard::messenger::transport;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::support::log::Log;
+use crate::support::proxy::{Fault, FrameProxy, Way};
+use crate::support::{CALM, Place, Service, Web, copy, ending, numbered, same_keys, soon};
+
+/// More than any test needs.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Another address of this machine, for strangers to come from.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn address(endpoint: &Endpoint) -> SocketAddr {
+    match endpoint {
+        Endpoint::Tcp { host: Host::Address(address), port } => SocketAddr::new(*address, *port),
+        other => panic!("no address: {other}"),
+    }
+}
+
+async fn from(here: Ipv4Addr, there: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((here, 0))).unwrap();
+    soon("a connection", socket.connect(there)).await.unwrap()
+}
+
+async fn rest(socket: &mut TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    // a reset after the answer is an end too
+    let _ = soon("the end", socket.read_to_end(&mut answer)).await;
+    answer
+}
+
+/// A refusal with this code, as it stands on the wire.
+fn refusal(code: u8) -> [u8; 6] {
+    [0, 0, 0, 2, 3, code]
+}
+
+#[tokio::test]
+async fn who_is_not_allowed_is_told_so_before_it_is_read() {
+    let (place, [a, b], log) = (Place::tcp(), same_keys(), Log::capture());
+    let endpoint = place.endpoint();
+    let mut service = Service::start(&endpoint, &a).await;
+    service.server.allow(vec!["10.0.0.0/8".parse().unwrap(), "127.0.0.2/32".parse().unwrap()]);
+    for _ in 0..20 {
+        // it has said nothing yet
+        let mut stranger = TcpStream::connect(address(&endpoint)).await.unwrap();
+        assert_eq!(rest(&mut stranger).await, refusal(5));
+    }
+    assert_eq!(service.server.counters().handshakes_refused, 20);
+    let lines = log.lines();
+    assert_eq!(
+        lines.iter().filter(|line| line.contains("127.0.0.1 is in none of the networks")).count(),
+        1,
+        "{lines:#?}"
+    );
+    let mut web = Web::start(&endpoint, &b, CALM);
+    let status = web.status("a refusal", |status| status.error.is_some()).await;
+    assert!(status.error.unwrap().contains("does not allow the address"));
+    // changed live, the next attempt works
+    service.server.allow(vec!["127.0.0.0/8".parse().unwrap()]);
+    let (mut sender, mut receiver) = service.link().await;
+    web.up().await;
+    service.server.allow(vec!["127.0.0.1".parse::<IpAddr>().unwrap().into()]);
+    sender.send(&[numbered(1)]).await.unwrap();
+    web.envelopes(1).await;
+    // and a link from where nobody may come from any more ends
+    service.server.allow(vec!["10.0.0.0/8".parse().unwrap()]);
+    assert!(matches!(ending(&mut receiver).await, Err(Error::Closed)));
+    web.down().await;
+}
+
+#[tokio::test]
+async fn a_thousand_silent_strangers_disturb_nobody() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let endpoint = place.endpoint();
+    let mut service = Service::start(&endpoint, &a).await;
+    let mut strangers = Vec::new();
+    for _ in 0..1_000 {
+        strangers.push(from(ELSEWHERE, address(&endpoint)).await);
+    }
+    let began = Instant::now();
+    let mut web = Web::start(&endpoint, &b, CALM);
+    let (mut sender, _receiver) = service.link().await;
+    web.up().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(web.live().await.attempts, 0);
+    sender.send(&[numbered(1)]).await.unwrap();
+    web.envelopes(1).await;
+    // all but a few were let go at once, so they hold no descriptor and no memory
+    let refused = service.server.counters().handshakes_refused;
+    assert!(refused >= 1_000 - 2 * MAX_PENDING_EACH as u64, "{refused}");
+    assert_eq!(rest(&mut strangers[500]).await, refusal(1));
+    assert!(MAX_PENDING_EACH * 4 <= MAX_PENDING, "one address leaves room for others");
+}
+
+#[tokio::test]
+async fn a_port_scan_and_garbage_disturb_nobody() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let endpoint = place.endpoint();
+    let mut service = Service::start(&endpoint, &a).await;
+    let mut web = Web::start(&endpoint, &b, CALM);
+    let (mut sender, _receiver) = service.link().await;
+    web.up().await;
+    for round in 0..100_u64 {
+        let mut scanner = from(ELSEWHERE, address(&endpoint)).await;
+        match round % 4 {
+            0 => {}
+            // gone with a reset
+            1 => rustix::net::sockopt::set_socket_linger(&scanner, Some(Duration::ZERO)).unwrap(),
+            2 => scanner.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap(),
+            _ => scanner.write_all(&[0xff; 70_000]).await.unwrap_or_default(),
+        }
+        drop(scanner);
+        sender.send(&[numbered(round)]).await.unwrap();
+        web.envelopes(1).await;
+    }
+    assert_eq!(web.live().await.state, LinkState::Live);
+    let mut other = Web::start(&endpoint, &b, CALM);
+    service.link().await;
+    other.up().await;
+}
+
+#[tokio::test]
+async fn the_calm_pace_of_a_pipe_is_quicker_over_tcp() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let (front, back) = (place.endpoint(), place.endpoint());
+    let mut service = Service::start(&back, &a).await;
+    let proxy = FrameProxy::start(&front, &back).await;
+    let mut web = Web::start(&front, &b, CALM);
+    let (_sender, mut receiver) = service.link().await;
+    web.up().await;
+    // half open from now on
+    proxy.fault(Way::ToService, Fault::Swallow);
+    proxy.fault(Way::ToWeb, Fault::Swallow);
+    let began = Instant::now();
+    let ended = ending(&mut receiver).await;
+    assert!(matches!(ended, Err(Error::Silent(_))), "{ended:?}");
+    web.down().await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_wildcard_listens_on_both_families() {
+    let [a, b] = same_keys();
+    let place = Place::tcp();
+    let port = address(&place.endpoint()).port();
+    drop(place);
+    let everywhere = Endpoint::Tcp { host: Host::Any, port };
+    let mut service = Service::start(&everywhere, &a).await;
+    let mut hosts = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    hosts.extend(Place::tcp6().map(|place| address(&place.endpoint()).ip()));
+    for host in hosts {
+        // as an allowed network sees it, an IPv4 peer of a socket for both is an IPv4 peer
+        service.server.allow(vec![host.into()]);
+        let mut web = Web::start(&everywhere.clone().with_host(Host::Address(host)), &b, CALM);
+        let _link = service.link().await;
+        web.up().await;
+    }
+}
+
+async fn tried(endpoint: &Endpoint, keys: &SharedKeys) -> Examination {
+    soon("a finding", examine(endpoint, keys, LIMIT)).await
+}
+
+fn stages(found: &Examination) -> Vec<(Stage, bool)> {
+    found.steps.iter().map(|step| (step.stage, step.done)).collect()
+}
+
+#[tokio::test]
+async fn the_doctor_finds_all_well_and_the_service_takes_no_notice() {
+    for place in [Place::tcp(), Place::pipe()] {
+        let (endpoint, [a, b], log) = (place.endpoint(), same_keys(), Log::capture());
+        let mut service = Service::start(&endpoint, &a).await;
+        let found = tried(&endpoint, &b).await;
+        assert_eq!((found.finding, found.advice), (Finding::Well, ""), "{found:?}");
+        assert!(found.said.contains("service-1") && found.fingerprint == b.fingerprint());
+        let resolve = matches!(endpoint, Endpoint::Tcp { .. }).then_some((Stage::Resolve, true));
+        let rest = [(Stage::Connect, true), (Stage::Handshake, true), (Stage::Ping, true)];
+        assert_eq!(stages(&found), resolve.into_iter().chain(rest).collect::<Vec<_>>());
+        assert_eq!(service.server.counters(), Counters::default(), "a probe is not counted");
+        // the next link that comes is an honest web node's: none was handed over for the probe
+        let mut web = Web::start(&endpoint, &b, CALM);
+        let _link = service.link().await;
+        web.up().await;
+        assert_eq!(service.server.counters().links, 1);
+        assert_eq!(service.server.last_refusal(), None);
+        assert!(log.lines().iter().all(|line| !line.starts_with("WARN")), "{:#?}", log.lines());
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_tells_keys_apart() {
+    let (place, old, new) = (Place::tcp(), Key::generate(), Key::generate());
+    let endpoint = place.endpoint();
+    let service = Service::start(&endpoint, &std::sync::Arc::new(KeyRing::new(copy(&old)))).await;
+    let ring = KeyRing::new(copy(&new));
+    let found = soon("a finding", examine(&endpoint, &ring, LIMIT)).await;
+    assert_eq!(found.finding, Finding::WrongKey);
+    assert!(
+        found.said.contains(&old.fingerprint()[..8]) && found.said.contains(&new.fingerprint()[..8]),
+        "{}",
+        found.said
+    );
+    assert_eq!(stages(&found).last(), Some(&(Stage::Handshake, false)));
+    // in the middle of a rotation
+    let ring = KeyRing::new(copy(&old));
+    ring.rotate(new);
+    let found = soon("a finding", examine(&endpoint, &ring, LIMIT)).await;
+    assert_eq!((found.finding, found.fingerprint), (Finding::FormerKey, old.fingerprint()));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_closed_door_from_a_wrong_one() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let endpoint = place.endpoint();
+    let found = tried(&endpoint, &b).await;
+    assert_eq!(found.finding, Finding::Refused, "{found:?}");
+    assert!(found.said.contains(&address(&endpoint).to_string()), "{}", found.said);
+
+    let service = Service::start(&endpoint, &a).await;
+    service.server.allow(vec!["10.0.0.0/8".parse().unwrap()]);
+    let found = tried(&endpoint, &b).await;
+    assert_eq!(found.finding, Finding::NotAllowed, "{found:?}");
+    assert!(found.advice.contains("Service.MessengerAllowedNetworks"));
+    service.stop().await;
+
+    let missing = tried(&Place::pipe().endpoint(), &b).await;
+    assert_eq!(missing.finding, Finding::PipeMissing, "{missing:?}");
+    let nowhere = tried(&Endpoint::Tcp { host: Host::Name("no-such-host.invalid".into()), port: 1 }, &b).await;
+    assert!(matches!(nowhere.finding, Finding::NameNotFound | Finding::TimedOut), "{nowhere:?}");
+    assert_eq!(stages(&nowhere), [(Stage::Resolve, false)]);
+}
+
+#[tokio::test]
+async fn the_doctor_tells_what_answers_there() {
+    let [keys] = same_keys();
+    let shutdown = Shutdown::new();
+    for (answer, finding) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], Finding::NoSwitchboard),
+        (b"SSH-2.0-x\r\n", Finding::NoSwitchboard),
+        (b"", Finding::Closed),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        shutdown.spawn("something else", async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut room = [0; 1024];
+            let _ = socket.read(&mut room).await;
+            let _ = socket.write_all(answer).await;
+        });
+        let found = tried(&Endpoint::Tcp { host: Host::Address(Ipv4Addr::LOCALHOST.into()), port }, &keys).await;
+        assert_eq!(found.finding, finding, "{found:?}");
+    }
+    // one that takes the connection and says nothing
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute =
+        Endpoint::Tcp { host: Host::Address(Ipv4Addr::LOCALHOST.into()), port: listener.local_addr().unwrap().port() };
+    let found = soon("a finding", examine(&mute, &keys, Duration::from_millis(300))).await;
+    assert_eq!((found.finding, stages(&found).last()), (Finding::NoSwitchboard, Some(&(Stage::Handshake, false))));
+    // and one of another version
+    let place = Place::tcp();
+    let endpoint = place.endpoint();
+    let mut other = transport::to(&endpoint).listen().await.unwrap();
+    let serve = async {
+        let mut link = other.accept().await.unwrap();
+        link.recv().await.unwrap();
+        link.send(b"\x01SWBD\x07\x09fingerpr\x09service-9").await.unwrap();
+    };
+    let (found, ()) = tokio::join!(tried(&endpoint, &keys), serve);
+    assert_eq!(found.finding, Finding::WrongVersion, "{found:?}");
+}
