@@ -10,7 +10,8 @@ use secrecy::ExposeSecret as _;
 use switchboard::app::configuration::Configuration;
 use switchboard::app::telemetry::Telemetry;
 use switchboard::app::{App, Options, lifecycle};
-use switchboard::base::clock::{SharedClock, SystemClock};
+use switchboard::base::clock::SharedClock;
+use switchboard::base::cluster_clock::ClusterClock;
 use switchboard::base::id::Epoch;
 use switchboard::base::shutdown::Shutdown;
 use switchboard::config::job::Schedule;
@@ -51,9 +52,9 @@ impl Dispatcher for Sheep {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a program on a terminal says where its page is")]
 async fn main() -> anyhow::Result<()> {
-    let clock: SharedClock = Arc::new(SystemClock);
+    let clock = ClusterClock::new();
     let telemetry = Telemetry::new(LogRing::new(Epoch::random(), 20_000, 8 << 20));
-    telemetry.install(Arc::clone(&clock))?;
+    telemetry.install(Arc::clone(&clock) as SharedClock)?;
     let shutdown = Shutdown::new();
     lifecycle::listen(&shutdown)?;
     let options = Options {

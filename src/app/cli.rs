@@ -37,6 +37,10 @@ pub struct Global {
     /// Address of the pages; port 0 takes a free one. [default: 127.0.0.1:8080]
     #[arg(long, global = true, env = "SWITCHBOARD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Where web nodes reach this service node, if the endpoint is `tcp://*:PORT`: a host name or address, with a port if it is
+    /// another. [default: the address from which this machine reaches the database]
+    #[arg(long, global = true, env = "SWITCHBOARD_ADVERTISE", value_name = "HOST")]
+    pub advertise: Option<String>,
     /// Ask the node at this address instead of the data directory; the token is read from `SWITCHBOARD_TOKEN`.
     #[arg(long, global = true, env = "SWITCHBOARD_URL", value_name = "URL")]
     pub url: Option<String>,

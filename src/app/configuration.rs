@@ -12,6 +12,7 @@ use zeroize::Zeroize as _;
 
 use crate::app::cli::Global;
 use crate::config;
+use crate::config::address::{self, Address};
 use crate::config::database::DatabaseUrl;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
@@ -32,6 +33,8 @@ pub struct Configuration {
     pub database: Option<DatabaseUrl>,
     /// Where the pages are.
     pub listen: SocketAddr,
+    /// Where web nodes reach this service node; none: found out.
+    pub advertise: Option<String>,
     /// The operator's jobs.
     pub jobs: Vec<Job>,
     /// Settings fixed outside the database.
@@ -60,6 +63,7 @@ impl Configuration {
             data: data.into(),
             database: None,
             listen: DEFAULT_LISTEN,
+            advertise: None,
             jobs: Vec::new(),
             fixed: Fixed::default(),
             encryption_key: None,
@@ -97,6 +101,13 @@ impl Configuration {
             std::env::vars_os().filter_map(|(variable, _)| unknown_variable(&variable.to_string_lossy())).collect();
         unknown.sort_unstable();
         problems.append(&mut unknown);
+        let advertise = global.advertise.as_deref().and_then(|text| match Address::parse(text) {
+            Ok(address) => Some(address.to_string()),
+            Err(bad) => {
+                problems.push(format!("--advertise: {bad}; allowed: {}", address::ALLOWED));
+                None
+            }
+        });
         let database = database(global, &mut problems);
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
@@ -106,6 +117,7 @@ impl Configuration {
             data: global.data.clone().or(from_file.data).unwrap_or_else(|| Path::new("data").to_owned()),
             database: database.or(from_file.database),
             listen: global.listen.or(from_file.listen).unwrap_or(DEFAULT_LISTEN),
+            advertise: advertise.or(from_file.advertise),
             jobs: from_file.jobs,
             fixed,
             encryption_key,

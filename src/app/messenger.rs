@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{nodes, settings};
+use crate::app::{nodes, reach, settings};
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
@@ -36,10 +36,17 @@ pub fn endpoint(settings: &Settings, data: &Path) -> Endpoint {
     Endpoint::from_setting(settings.text(name::MESSENGER_ENDPOINT), data)
 }
 
-/// Whom the web node of a process that listens at `endpoint` dials: where it listens everywhere, this machine.
-#[must_use]
-pub fn own(endpoint: Endpoint) -> Endpoint {
-    if endpoint.is_wildcard() { endpoint.with_host(Host::Address(Ipv4Addr::LOCALHOST.into())) } else { endpoint }
+/// Whom a web node dials: where service nodes listen everywhere, the primary. While nobody is, or nothing tells where, this
+/// machine: most likely a service node is about to start here.
+///
+/// # Errors
+/// If the database fails.
+pub async fn to_dial(store: &Store, endpoint: &Endpoint, own: &NodeId) -> Result<Endpoint, StoreError> {
+    if !endpoint.is_wildcard() {
+        return Ok(endpoint.clone());
+    }
+    let here = || endpoint.clone().with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
+    Ok(reach::primary(store, endpoint, own).await?.unwrap_or_else(here))
 }
 
 /// Lets in only whom the settings allow.
@@ -89,6 +96,9 @@ pub async fn keys(store: &Store, fixed: &Fixed, clock: &SharedClock) -> anyhow::
 
 /// After a new key or path could not be applied, it is tried again, at the latest after this.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// Where the primary is, is looked up so far apart at least.
+const APART: Duration = Duration::from_millis(200);
 
 /// While a former key is valid, how often is looked whether it still has to be.
 const OVERLAP_CHECK: Duration = Duration::from_secs(1);
@@ -178,7 +188,7 @@ impl Applier {
                         if changed.is_err() { return }
                         backoff.reset();
                     }
-                    () = self.lost_sight(&mut moves) => {}
+                    () = self.lost_sight(&standing.at.endpoint, &mut moves) => {}
                     () = stopping.stopping() => return,
                 }
             }
@@ -193,22 +203,21 @@ impl Applier {
             Some(server) if server.endpoint() != wanted.endpoint => Place::of("", &self.data),
             _ => wanted,
         };
-        let dialled = Some(self.to_dial(&at));
+        // where the primary is may have changed already: the first look tells
+        let dialled = Some(at.endpoint.clone()).filter(|endpoint| !endpoint.is_wildcard());
         Standing { at, since: now, dialled, key_since: now, missed: None }
     }
 
-    fn to_dial(&self, place: &Place) -> Endpoint {
-        if self.server.is_some() { own(place.endpoint.clone()) } else { place.endpoint.clone() }
-    }
-
-    /// On a web node without a link: waits until the database changes, for a service node may have said where it listens.
-    async fn lost_sight(&self, changes: &mut watch::Receiver<u64>) {
-        let Some(client) = self.client.as_ref().filter(|_| self.server.is_none()) else {
+    /// On a web node that dials the primary, or has no link: waits until the database changes, for another may be primary, or a
+    /// service node have said where it listens.
+    async fn lost_sight(&self, place: &Endpoint, changes: &mut watch::Receiver<u64>) {
+        let Some(client) = self.client.as_ref().filter(|_| self.server.is_none() || place.is_wildcard()) else {
             return std::future::pending().await;
         };
         while changes.changed().await.is_ok() {
-            if client.status().borrow().state != LinkState::Live {
-                return;
+            if place.is_wildcard() || client.status().borrow().state != LinkState::Live {
+                // runs change the database often, and one look is enough for many
+                return tokio::time::sleep(APART).await;
             }
         }
         std::future::pending::<()>().await;
@@ -243,7 +252,7 @@ impl Applier {
             Some((place, why)) => (place, Some(why)),
             None => (wanted, None),
         };
-        let dialled = self.to_dial(&target);
+        let dialled = self.to_dial(store, &target, standing).await?;
         if standing.dialled.as_ref() != Some(&dialled) {
             standing.dialled = None;
             client.redial(dialled.clone()).await?;
@@ -255,6 +264,18 @@ impl Applier {
         match why {
             Some(why) => Err(anyhow::anyhow!(why)),
             None => Ok(again),
+        }
+    }
+
+    /// Where the link is to lead. Between two primaries it stays where it leads.
+    async fn to_dial(&self, store: &Store, target: &Place, standing: &Standing) -> Result<Endpoint, StoreError> {
+        if !target.endpoint.is_wildcard() {
+            return Ok(target.endpoint.clone());
+        }
+        match (reach::primary(store, &target.endpoint, &self.node).await?, &standing.dialled) {
+            (Some(primary), _) => Ok(primary),
+            (None, Some(dialled)) => Ok(dialled.clone()),
+            (None, None) => to_dial(store, &target.endpoint, &self.node).await,
         }
     }
 

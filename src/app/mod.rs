@@ -8,8 +8,10 @@ pub mod http;
 pub mod lifecycle;
 pub mod messenger;
 pub mod nodes;
+pub mod reach;
 pub mod settings;
 pub mod telemetry;
+pub mod time;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::app::telemetry::Telemetry;
 use crate::auth::password::Passwords;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::SharedClock;
+use crate::base::cluster_clock::ClusterClock;
 use crate::base::shutdown::Shutdown;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
@@ -64,8 +67,8 @@ pub struct Options {
     pub dispatchers: Vec<Arc<dyn Dispatcher>>,
     /// Where traces go; its ring is the node's log.
     pub telemetry: Telemetry,
-    /// Tells the time.
-    pub clock: SharedClock,
+    /// Tells the time: the database's, where several machines share one.
+    pub clock: Arc<ClusterClock>,
 }
 
 /// A node that is built: its addresses are taken, its database is open; nothing runs before [`App::run`].
@@ -90,6 +93,8 @@ pub struct App {
 /// What only a service node has.
 struct ServicePart {
     dispatchers: Vec<Arc<dyn Dispatcher>>,
+    /// Where web nodes reach it.
+    address: String,
     server: Server,
     links: mpsc::Receiver<SecureChannel>,
     /// Held as long as the node lives: no second service node works on the same data directory.
@@ -103,12 +108,20 @@ impl App {
     /// Whatever keeps the node from starting, in words that say what to do.
     pub async fn build(options: Options, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let Options { configuration, role, dispatchers, telemetry, clock } = options;
-        let Configuration { data, database, listen, jobs, fixed, encryption_key } = configuration;
+        let Configuration { data, database, listen, jobs, fixed, encryption_key, advertise } = configuration;
+        let (cluster_clock, clock) = (Arc::clone(&clock), clock as SharedClock);
         let own_id = OwnNodeId::take(&data, role)?;
         let facts = nodes::facts(own_id.id().clone(), clock.now());
         let lock = if role.has_service() { Some(ServiceLock::take(&data, &facts.id)?) } else { None };
+        let address = match advertise {
+            Some(address) => address,
+            None => reach::own_address(database.as_ref()).await,
+        };
         let open = OpenOptions { data: data.clone(), database, encryption_key, clock: Arc::clone(&clock) };
         let store = Store::open(open, shutdown).await?;
+        if store.is_shared() {
+            time::follow_database(&store, &cluster_clock, shutdown).await?;
+        }
         let fixed = Arc::new(fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
         let settings = settings::follow(&store, Arc::clone(&fixed), shutdown).await?;
@@ -127,7 +140,7 @@ impl App {
             let identity = Identity { node: facts.id.clone() };
             let (server, links) = messenger::listen(identity, endpoint, &data, &keys, shutdown).await?;
             messenger::allow(&server, &settings.borrow());
-            Some(ServicePart { dispatchers: declared, server, links, lock })
+            Some(ServicePart { dispatchers: declared, address, server, links, lock })
         } else {
             None
         };
@@ -185,8 +198,8 @@ impl App {
                 store: self.store.clone(),
                 facts: self.facts.clone(),
                 role: self.role,
-                address: None,
-                alone: true,
+                address: Some(part.address),
+                alone: !self.store.is_shared(),
                 settings: self.settings.clone(),
                 log: self.telemetry.ring().clone(),
                 dispatchers: part.dispatchers,
@@ -196,17 +209,20 @@ impl App {
             };
             service::start(options, &self.shutdown).await?;
         }
-        // only now that it is registered, whoever did: a beat is a sign of life of this one
-        nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
+        if !self.role.has_service() {
+            // only now that it is registered; a service node beats by itself, and as long as its runs go on
+            nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
+        }
         let mut client = None;
         let mut door = None;
         if let Some((listener, _, sign_in)) = self.web.take() {
             door = Some(sign_in.clone());
             // a link leads where this node itself listens, whatever it should be
             let endpoint = match &server {
-                Some(server) => messenger::own(server.endpoint()),
+                Some(server) => server.endpoint(),
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
+            let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
             client = Some(self.start_web(endpoint, listener, sign_in));
         }
         let (told, messenger_settings) = watch::channel(Vec::new());

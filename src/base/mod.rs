@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod chain;
 pub mod clock;
+pub mod cluster_clock;
 pub mod id;
 pub mod ring;
 pub mod shutdown;

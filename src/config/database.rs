@@ -16,6 +16,7 @@ const PARAMETERS: &[&str] = &["sslmode", "sslrootcert", "sslcert", "sslkey", "ho
 pub struct DatabaseUrl {
     text: SecretString,
     place: String,
+    host: String,
     port: u16,
     has_password: bool,
 }
@@ -60,6 +61,7 @@ impl DatabaseUrl {
         Ok(Self {
             text: SecretString::from(text),
             place: format!("{host}:{port}/{name}"),
+            host,
             port,
             has_password: url.password().is_some(),
         })
@@ -69,6 +71,12 @@ impl DatabaseUrl {
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// The host, or the folder of a socket.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The port: the usual one unless another is named.

@@ -135,6 +135,11 @@ impl Store {
         Ok(Transaction { begun, inner: Arc::clone(&self.inner), notable: false })
     }
 
+    /// Whether nodes with other data directories may use the database as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.database, Database::Postgres(_))
+    }
+
     /// Which database it is, of which version, and where; for people, without any secret.
     pub fn description(&self) -> &str {
         &self.inner.description

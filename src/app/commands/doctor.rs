@@ -31,7 +31,7 @@ pub async fn run(global: &Global, endpoint: Option<String>, key_stdin: bool, jso
     let (endpoint, keys) = match (endpoint, typed) {
         (Some(endpoint), Some(key)) => (endpoint, Arc::new(KeyRing::new(key))),
         (endpoint, typed) => {
-            maintenance::must_exist(&data)?;
+            maintenance::must_exist(&configuration)?;
             let (shutdown, clock) = (Shutdown::new(), Arc::new(SystemClock) as SharedClock);
             let store = maintenance::open(&configuration, &shutdown).await?;
             let in_force = settings::read(&store, &configuration.fixed).await?;

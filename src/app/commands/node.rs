@@ -9,7 +9,8 @@ use crate::app::commands::say;
 use crate::app::configuration::Configuration;
 use crate::app::telemetry::Telemetry;
 use crate::app::{App, Options, lifecycle};
-use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::clock::SharedClock;
+use crate::base::cluster_clock::ClusterClock;
 use crate::base::id::Epoch;
 use crate::base::shutdown::Shutdown;
 use crate::model::node::Role;
@@ -24,9 +25,9 @@ const FIRST_RING: (usize, usize) = (20_000, 8 << 20);
 /// Whatever keeps it from starting.
 pub async fn run(global: &Global, role: Role) -> anyhow::Result<u8> {
     let configuration = Configuration::load(global)?;
-    let clock: SharedClock = Arc::new(SystemClock);
+    let clock = ClusterClock::new();
     let telemetry = Telemetry::new(LogRing::new(Epoch::random(), FIRST_RING.0, FIRST_RING.1));
-    telemetry.install(Arc::clone(&clock))?;
+    telemetry.install(Arc::clone(&clock) as SharedClock)?;
     let shutdown = Shutdown::new();
     lifecycle::listen(&shutdown)?;
     let options = Options { configuration, role, dispatchers: Vec::new(), telemetry, clock };

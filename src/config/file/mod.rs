@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::address::{self, Address};
 use crate::config::database::{ALLOWED, DatabaseUrl};
 use crate::config::file::table::{Table, integer_text, kind};
 use crate::config::job::Job;
@@ -24,7 +25,7 @@ use crate::config::settings::{Fixed, Source};
 /// The greatest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-const KEYS: &[&str] = &["data", "database", "listen", "settings", "job"];
+const KEYS: &[&str] = &["data", "database", "listen", "advertise", "settings", "job"];
 const LISTEN: &str = "an address and a port, as 127.0.0.1:8080 or [::]:8080";
 
 /// What the operator's file says.
@@ -36,6 +37,8 @@ pub struct FileConfig {
     pub database: Option<DatabaseUrl>,
     /// Where the web node listens.
     pub listen: Option<SocketAddr>,
+    /// Where web nodes reach this service node.
+    pub advertise: Option<String>,
     /// Settings fixed here, in the order of the file, none twice.
     pub settings: Vec<FileSetting>,
     /// The jobs, in the order of the file; names are unique.
@@ -130,6 +133,7 @@ fn parse(file: &str, text: &str, private: bool) -> Result<FileConfig, Vec<Proble
         data: read_data(&table, &mut problems),
         database: read_database(&table, private, &mut problems),
         listen: read_listen(&table, &mut problems),
+        advertise: read_advertise(&table, &mut problems),
         settings: read_settings(&table, private, &mut problems),
         jobs: read_jobs(&table, &mut problems),
     };
@@ -169,6 +173,14 @@ fn read_listen(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<Soc
         table.wrong("listen", &format!("is `{}`", shown(text)), LISTEN, problems);
     }
     address
+}
+
+fn read_advertise(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<String> {
+    let text = table.text("advertise", address::ALLOWED, problems)?;
+    Address::parse(text)
+        .map_err(|bad| table.wrong("advertise", &format!("is wrong: {bad}"), address::ALLOWED, problems))
+        .ok()
+        .map(|address| address.to_string())
 }
 
 fn read_jobs(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Vec<Job> {
@@ -286,6 +298,7 @@ mod tests {
         let text = r#"
             data = "/var/lib/switchboard"
             listen = "[::]:8080"
+            advertise = "Service-1:5000"
             [settings]
             "service.pollinterval" = "5s"
             Diagnostics.Kept = 50
@@ -317,6 +330,7 @@ mod tests {
         let config = parse("s.toml", text, false).unwrap();
         assert_eq!(config.data, Some(PathBuf::from("/var/lib/switchboard")));
         assert_eq!(config.listen, Some("[::]:8080".parse().unwrap()));
+        assert_eq!(config.advertise.as_deref(), Some("service-1:5000"));
         let settings: Vec<_> = config.settings.iter().map(|s| (s.name, &*s.value, s.line, s.column)).collect();
         assert_eq!(settings, [("Service.PollInterval", "5s", 5, 13), ("Diagnostics.Kept", "50", 6, 25)]);
         let mut fixed = Fixed::default();
@@ -380,7 +394,7 @@ timeout = "soon"
 "#;
         let found = problems(text);
         let expected = [
-            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, settings, job",
+            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, advertise, settings, job",
             "s.toml:3:1: unknown key `database`; allowed: ",
             "s.toml:5:1: there is no setting `Service.PolInterval`",
             "s.toml:6:26: Service.PollInterval: `2h` is not from 1s to 1m; allowed: a time from 1s to 1m",
@@ -499,6 +513,7 @@ timeout = "soon"
             ("[job]\nname = \"a\"\n", "tables headed [[job]], with two brackets"),
             ("job = [1]\n", "job 1 is a whole number"),
             ("settings = 1\n", "`settings` is a whole number"),
+            ("advertise = \"*\"\n", "nobody can dial it; allowed: a host name or address"),
             ("listen = \"8080\"\n", "`listen` is `8080`; allowed: an address and a port"),
             ("data = \"\"\n", "`data` is ``"),
             (

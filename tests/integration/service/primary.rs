@@ -13,7 +13,7 @@ use switchboard::store::Store;
 use tempfile::tempdir;
 
 use crate::service::mirror::Mirror;
-use crate::service::{Act, LIMIT, Setup, Steps, TestNode, ask, definition, eventually, played};
+use crate::service::{Act, Setup, Steps, TestNode, ask, definition, eventually, played};
 
 /// A node that may have others beside it, with short times.
 fn one_of_several() -> Setup {
