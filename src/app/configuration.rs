@@ -11,6 +11,9 @@ use secrecy::SecretBox;
 use zeroize::Zeroize as _;
 
 use crate::app::cli::Global;
+use crate::app::tls;
+use crate::base::clock::{Clock as _, SystemClock};
+use crate::config::base_path::BasePath;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
 use crate::config::schema::SETTINGS;
@@ -25,6 +28,10 @@ pub struct Configuration {
     pub data: PathBuf,
     /// Where the pages are.
     pub listen: SocketAddr,
+    /// The path under which they stand.
+    pub base_path: BasePath,
+    /// Certificate and key of the pages, if they are served over https.
+    pub tls: Option<tls::Files>,
     /// The operator's jobs.
     pub jobs: Vec<Job>,
     /// Settings fixed outside the database.
@@ -52,9 +59,33 @@ impl Configuration {
         Self {
             data: data.into(),
             listen: DEFAULT_LISTEN,
+            base_path: BasePath::default(),
+            tls: None,
             jobs: Vec::new(),
             fixed: Fixed::default(),
             encryption_key: None,
+        }
+    }
+
+    /// The same, for a node with pages (and for who wants to know whether one would start): reads certificate and key as well.
+    ///
+    /// # Errors
+    /// Every problem there is, as with [`Configuration::load`].
+    pub fn load_with_tls(global: &Global) -> Result<Self, Problems> {
+        let loaded = Self::load(global);
+        let files = match &loaded {
+            Ok(configuration) => configuration.tls.clone(),
+            // of a file that can't be read the flags are left
+            Err(_) => tls::Files::of(global.tls_cert.clone(), global.tls_key.clone(), &mut Vec::new()),
+        };
+        let unfit = files.map_or(Ok(()), |files| tls::Loaded::read(&files, SystemClock.now()).map(drop));
+        match (loaded, unfit) {
+            (loaded, Ok(())) => loaded,
+            (Ok(_), Err(unfit)) => Err(Problems(unfit)),
+            (Err(Problems(mut problems)), Err(mut unfit)) => {
+                problems.append(&mut unfit);
+                Err(Problems(problems))
+            }
         }
     }
 
@@ -89,6 +120,11 @@ impl Configuration {
             std::env::vars_os().filter_map(|(variable, _)| unknown_variable(&variable.to_string_lossy())).collect();
         unknown.sort_unstable();
         problems.append(&mut unknown);
+        let tls = tls::Files::of(
+            global.tls_cert.clone().or(from_file.tls_cert),
+            global.tls_key.clone().or(from_file.tls_key),
+            &mut problems,
+        );
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));
@@ -96,6 +132,8 @@ impl Configuration {
         Ok(Self {
             data: global.data.clone().or(from_file.data).unwrap_or_else(|| Path::new("data").to_owned()),
             listen: global.listen.or(from_file.listen).unwrap_or(DEFAULT_LISTEN),
+            base_path: global.base_path.clone().or(from_file.base_path).unwrap_or_default(),
+            tls,
             jobs: from_file.jobs,
             fixed,
             encryption_key,

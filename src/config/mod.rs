@@ -1,5 +1,6 @@
 //! Floor 1: configuration: what the operator says before the start, and the settings that can change while running.
 
+pub mod base_path;
 pub mod file;
 pub mod job;
 pub mod problem;
