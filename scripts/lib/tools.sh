@@ -57,6 +57,10 @@ need_programs() {
     command -v setsid >/dev/null || missing+=(util-linux)
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    # with root's programs in the path: the balancers are started by the tests, as whoever runs them
+    PATH="$PATH:/usr/sbin:/sbin"
+    command -v haproxy >/dev/null || missing+=(haproxy)
+    command -v nginx >/dev/null || missing+=(nginx-light)
     [ -n "$(find_chromium)" ] || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     CHROMIUM=$(find_chromium)

@@ -13,6 +13,9 @@ use crate::base::chain::chain;
 /// How long the database has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Why a node that is about to stop is not ready, from before anything else changes.
+const DRAINING: &str = "it is draining: a stop was asked for";
+
 /// `GET /healthz`: whoever can say so lives.
 pub(crate) async fn live() -> impl IntoResponse {
     text(StatusCode::OK, "ok\n")
@@ -31,8 +34,8 @@ impl Readiness {
     }
 
     async fn why_not(&self) -> Option<String> {
-        if self.api.shutdown.is_stopping() {
-            return Some("it is stopping".to_owned());
+        if self.api.shutdown.is_draining() {
+            return Some(DRAINING.to_owned());
         }
         match tokio::time::timeout(PATIENCE, self.api.store.ping()).await {
             Ok(Ok(())) => None,
@@ -57,7 +60,8 @@ pub(crate) async fn ready(readiness: Arc<Readiness>) -> impl IntoResponse {
             if was_ready {
                 tracing::warn!("this node is not ready: {why}");
             }
-            text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+            let said = if why == DRAINING { "draining\n" } else { "not ready\n" };
+            text(StatusCode::SERVICE_UNAVAILABLE, said)
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::api::error::ApiError;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::SharedClock;
 use crate::base::shutdown::Shutdown;
+use crate::config::base_path::BasePath;
 use crate::config::settings::{Fixed, Settings};
 use crate::control::Control;
 use crate::live::hub::Hub;
@@ -34,6 +35,8 @@ use crate::store::Store;
 
 /// What handlers work with.
 pub struct Api {
+    /// What stands before the path of every address.
+    pub base: BasePath,
     /// What service nodes tell.
     pub hub: Hub,
     /// The database.
@@ -73,5 +76,5 @@ pub fn router(state: Arc<Api>) -> axum::Router {
 
 /// The OpenAPI document, as `/api/openapi.json` answers it.
 pub fn openapi() -> serde_json::Value {
-    openapi::document(routes::ROUTES)
+    openapi::document(routes::ROUTES, &BasePath::default())
 }

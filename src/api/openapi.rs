@@ -9,9 +9,10 @@ use utoipa::openapi::schema::Schema;
 use crate::api::route::{Described, Route};
 use crate::api::types::ErrorAnswer;
 use crate::auth::access::Right;
+use crate::config::base_path::BasePath;
 
 /// The document as JSON.
-pub(crate) fn document(routes: &[Route]) -> Value {
+pub(crate) fn document(routes: &[Route], base: &BasePath) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let mut schemas: BTreeMap<String, Value> = BTreeMap::new();
     add_schema(&mut schemas, &Described::of::<ErrorAnswer>());
@@ -33,7 +34,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
                             one the shape of ErrorAnswer.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": format!("{base}/")}],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_document_lists_exactly_the_table() {
-        let document = document(ROUTES);
+        let document = document(ROUTES, &BasePath::default());
         let mut listed = BTreeSet::new();
         for (path, operations) in document["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
@@ -184,7 +185,7 @@ mod tests {
                 _ => {}
             }
         }
-        let document = document(ROUTES);
+        let document = document(ROUTES, &BasePath::default());
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         assert!(found.len() > 20, "{found:?}");
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_field_of_every_schema_is_described() {
-        let document = document(ROUTES);
+        let document = document(ROUTES, &BasePath::default());
         for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
             for (field, property) in schema["properties"].as_object().into_iter().flatten() {
                 // one that may be null stands as a choice between itself and nothing

@@ -318,7 +318,7 @@ pub(crate) static ROUTES: &[Route] = &[
         query: &[],
         body: None,
         answer: Described::of::<Document>(),
-        handler: |_, _| Box::pin(async { Ok(Answer::json(&openapi::document(ROUTES))) }),
+        handler: |api, _| Box::pin(async move { Ok(Answer::json(&openapi::document(ROUTES, &api.base))) }),
     },
 ];
 

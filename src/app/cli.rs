@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::SecretString;
 
+use crate::config::base_path::BasePath;
 use crate::model::node::Role;
 use crate::model::user::{ServiceRole, UserName};
 
@@ -41,9 +42,21 @@ pub struct Global {
     /// another. [default: the address from which this machine reaches the database]
     #[arg(long, global = true, env = "SWITCHBOARD_ADVERTISE", value_name = "HOST")]
     pub advertise: Option<String>,
+    /// Path under which the pages stand, as /switchboard. [default: none]
+    #[arg(long, global = true, env = "SWITCHBOARD_BASE_PATH", value_name = "PATH")]
+    pub base_path: Option<BasePath>,
+    /// Certificate of the pages (PEM, the chain included): then they are served over https. Read anew at SIGHUP.
+    #[arg(long, global = true, env = "SWITCHBOARD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, global = true, env = "SWITCHBOARD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Ask the node at this address instead of the data directory; the token is read from `SWITCHBOARD_TOKEN`.
     #[arg(long, global = true, env = "SWITCHBOARD_URL", value_name = "URL")]
     pub url: Option<String>,
+    /// Certificates (PEM) of authorities that `--url` may lead to, besides those of the system.
+    #[arg(long, global = true, env = "SWITCHBOARD_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What to do.

@@ -11,8 +11,11 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use zeroize::Zeroize as _;
 
 use crate::app::cli::Global;
+use crate::app::tls;
+use crate::base::clock::{Clock as _, SystemClock};
 use crate::config;
 use crate::config::address::{self, Address};
+use crate::config::base_path::BasePath;
 use crate::config::database::DatabaseUrl;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
@@ -35,6 +38,10 @@ pub struct Configuration {
     pub listen: SocketAddr,
     /// Where web nodes reach this service node; none: found out.
     pub advertise: Option<String>,
+    /// The path under which they stand.
+    pub base_path: BasePath,
+    /// Certificate and key of the pages, if they are served over https.
+    pub tls: Option<tls::Files>,
     /// The operator's jobs.
     pub jobs: Vec<Job>,
     /// Settings fixed outside the database.
@@ -64,9 +71,33 @@ impl Configuration {
             database: None,
             listen: DEFAULT_LISTEN,
             advertise: None,
+            base_path: BasePath::default(),
+            tls: None,
             jobs: Vec::new(),
             fixed: Fixed::default(),
             encryption_key: None,
+        }
+    }
+
+    /// The same, for a node with pages (and for who wants to know whether one would start): reads certificate and key as well.
+    ///
+    /// # Errors
+    /// Every problem there is, as with [`Configuration::load`].
+    pub fn load_with_tls(global: &Global) -> Result<Self, Problems> {
+        let loaded = Self::load(global);
+        let files = match &loaded {
+            Ok(configuration) => configuration.tls.clone(),
+            // of a file that can't be read the flags are left
+            Err(_) => tls::Files::of(global.tls_cert.clone(), global.tls_key.clone(), &mut Vec::new()),
+        };
+        let unfit = files.map_or(Ok(()), |files| tls::Loaded::read(&files, SystemClock.now()).map(drop));
+        match (loaded, unfit) {
+            (loaded, Ok(())) => loaded,
+            (Ok(_), Err(unfit)) => Err(Problems(unfit)),
+            (Err(Problems(mut problems)), Err(mut unfit)) => {
+                problems.append(&mut unfit);
+                Err(Problems(problems))
+            }
         }
     }
 
@@ -109,6 +140,11 @@ impl Configuration {
             }
         });
         let database = database(global, &mut problems);
+        let tls = tls::Files::of(
+            global.tls_cert.clone().or(from_file.tls_cert),
+            global.tls_key.clone().or(from_file.tls_key),
+            &mut problems,
+        );
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));
@@ -118,6 +154,8 @@ impl Configuration {
             database: database.or(from_file.database),
             listen: global.listen.or(from_file.listen).unwrap_or(DEFAULT_LISTEN),
             advertise: advertise.or(from_file.advertise),
+            base_path: global.base_path.clone().or(from_file.base_path).unwrap_or_default(),
+            tls,
             jobs: from_file.jobs,
             fixed,
             encryption_key,

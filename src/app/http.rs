@@ -1,4 +1,4 @@
-//! One listener, outer layers, the routers: HTTP/1.1 within limits of time and number.
+//! One listener: TLS if there is a certificate, then HTTP/1.1, within limits of time and number.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,21 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
-use tower::ServiceExt as _;
-use tower_http::catch_panic::CatchPanicLayer;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::app::front::Front;
+use crate::app::tls::Tls;
 use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
 
@@ -38,6 +40,20 @@ const MOST_CONNECTIONS: u64 = 4096;
 /// The process asks for so many open files, of those the system lets it have: enough for every viewer and connection.
 const OPEN_FILES: u64 = 16_384;
 
+/// A TLS handshake is done within this time, its turn waited for included.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many handshakes go on at once: each costs work before anybody is known.
+const MOST_HANDSHAKES: usize = 256;
+
+/// What the first byte of a TLS connection is.
+const HANDSHAKE: u8 = 0x16;
+
+/// What somebody is told who speaks HTTP where TLS is spoken.
+const NOT_HTTPS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n\
+    This port speaks https: write https:// instead of http:// before the address.\n";
+
 /// After a connection could not be taken, the next one is tried after so long.
 const TAKE_AGAIN: Duration = Duration::from_millis(500);
 
@@ -51,14 +67,22 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Answers requests until a soft stop, then finishes those that are being answered.
-pub fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
-    let connections = (open_files() / 2).min(MOST_CONNECTIONS);
-    serve_at_most(usize::try_from(connections).unwrap_or(usize::MAX), listener, router, shutdown);
+/// What answers connections.
+#[derive(Clone)]
+struct Door {
+    front: Arc<Front>,
+    tls: Option<Tls>,
+    handshakes: Arc<Semaphore>,
 }
 
-fn serve_at_most(connections: usize, listener: TcpListener, router: Router, shutdown: &Shutdown) {
-    let router = router.layer(CatchPanicLayer::new());
+/// Answers requests until a soft stop, then finishes those that are being answered.
+pub fn serve(listener: TcpListener, front: Front, tls: Option<Tls>, shutdown: &Shutdown) {
+    let connections = (open_files() / 2).min(MOST_CONNECTIONS);
+    serve_at_most(usize::try_from(connections).unwrap_or(usize::MAX), listener, front, tls, shutdown);
+}
+
+fn serve_at_most(connections: usize, listener: TcpListener, front: Front, tls: Option<Tls>, shutdown: &Shutdown) {
+    let door = Door { front: Arc::new(front), tls, handshakes: Arc::new(Semaphore::new(MOST_HANDSHAKES)) };
     let places = Arc::new(Semaphore::new(connections));
     let node = shutdown.clone();
     shutdown.spawn_essential("http", async move {
@@ -68,9 +92,9 @@ fn serve_at_most(connections: usize, listener: TcpListener, router: Router, shut
                 () = node.stopping() => return,
                 taken = take(&listener, &places) => taken,
             };
-            let (router, ending) = (router.clone(), node.clone());
+            let (door, ending) = (door.clone(), node.clone());
             node.spawn("http connection", async move {
-                answer(stream, peer, router, &ending).await;
+                door.open(stream, peer, &ending).await;
                 drop(place);
             });
         }
@@ -95,21 +119,61 @@ async fn take(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, So
     }
 }
 
-/// Answers the requests of one connection.
-async fn answer(stream: TcpStream, peer: SocketAddr, router: Router, node: &Shutdown) {
-    // Nagle's algorithm would hold small frames back for up to 40 ms
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("TCP_NODELAY: {}", chain(&error));
-    }
-    if let Err(error) = set_tcp_user_timeout(&stream, STALLED_MS) {
-        tracing::debug!("TCP_USER_TIMEOUT: {error}");
-    }
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let router = router.clone();
-        async move {
-            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
+impl Door {
+    async fn open(self, stream: TcpStream, peer: SocketAddr, node: &Shutdown) {
+        // Nagle's algorithm would hold small frames back for up to 40 ms
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!("TCP_NODELAY: {}", chain(&error));
         }
+        if let Err(error) = set_tcp_user_timeout(&stream, STALLED_MS) {
+            tracing::debug!("TCP_USER_TIMEOUT: {error}");
+        }
+        let Some(tls) = &self.tls else {
+            return answer(stream, peer, &self.front, false, node).await;
+        };
+        let shaken = tokio::select! {
+            // in a box: the connection's task is not to be as large as a handshake for all its life
+            shaken = timeout(HANDSHAKE_PATIENCE, Box::pin(self.shake_hands(stream, tls))) => shaken.ok().flatten(),
+            () = node.stopping() => None,
+        };
+        if let Some(stream) = shaken {
+            answer(stream, peer, &self.front, true, node).await;
+        }
+    }
+
+    /// The secure connection; none if it does not come about: whose fault that is only the other side knows.
+    async fn shake_hands(&self, stream: TcpStream, tls: &Tls) -> Option<TlsStream<TcpStream>> {
+        let _turn = self.handshakes.acquire().await.ok()?;
+        let mut first = [0];
+        if stream.peek(&mut first).await.ok()? == 1 && first[0] != HANDSHAKE {
+            if first[0].is_ascii_uppercase() {
+                tell_of_https(stream).await;
+            }
+            return None;
+        }
+        TlsAcceptor::from(tls.config()).accept(stream).await.inspect_err(|error| tracing::debug!("TLS: {error}")).ok()
+    }
+}
+
+/// Answers plain HTTP with a hint.
+async fn tell_of_https(mut stream: TcpStream) {
+    // what is not read before the end takes the answer back
+    let mut request = [0; 4096];
+    if stream.read(&mut request).await.is_ok() && stream.write_all(NOT_HTTPS).await.is_ok() {
+        let _ = stream.shutdown().await;
+        while stream.read(&mut request).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Answers the requests of one connection.
+async fn answer<S>(stream: S, peer: SocketAddr, front: &Arc<Front>, tls: bool, node: &Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let front = Arc::clone(front);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let front = Arc::clone(&front);
+        async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), peer, tls).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -148,17 +212,23 @@ fn open_files() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::extract::ConnectInfo;
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::time::timeout;
+    use tokio::sync::watch;
 
     use super::*;
+    use crate::config::base_path::BasePath;
+    use crate::config::settings::Settings;
 
     async fn started(connections: usize) -> (SocketAddr, Shutdown) {
         let (listener, shutdown) = (bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), Shutdown::new());
         let address = listener.local_addr().unwrap();
         let who = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() });
-        serve_at_most(connections, listener, Router::new().route("/who", who), &shutdown);
+        let settings = watch::channel(Arc::new(Settings::default())).1;
+        let router = Router::new().route("/who", who);
+        let front = Front::new(router, Router::new(), BasePath::default(), settings, shutdown.clone());
+        serve_at_most(connections, listener, front, None, &shutdown);
         (address, shutdown)
     }
 

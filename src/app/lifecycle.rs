@@ -1,10 +1,12 @@
-//! Signals into shutdown: the first is soft, the second hard.
+//! Signals into shutdown: the first is soft, after it was announced for a while; the second hard.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::base::shutdown::Shutdown;
+use crate::config::value::show_duration;
 
 /// After a hard stop, tasks that still do not end are left behind after so long.
 const HARD_PATIENCE: Duration = Duration::from_secs(10);
@@ -19,14 +21,28 @@ pub fn listen(shutdown: &Shutdown) -> std::io::Result<()> {
     let stop = shutdown.clone();
     // not one of the tasks that are waited for: it goes on listening while they end
     let task = async move {
-        for ask in [Shutdown::stop, Shutdown::stop_now] {
+        let mut asked = async || {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            tracing::info!("asked to stop{}", if stop.is_stopping() { " at once" } else { "; again to stop at once" });
-            ask(&stop);
+        };
+        asked().await;
+        let announced = stop.drain_time();
+        if !announced.is_zero() {
+            tracing::info!("asked to stop; this node drains for {} first; again to stop now", show_duration(announced));
+            stop.drain();
+            tokio::select! {
+                () = sleep(announced) => {}
+                () = asked() => {}
+                () = stop.stopping() => {}
+            }
         }
+        tracing::info!("{}", if announced.is_zero() { "asked to stop; again to stop at once" } else { "stopping" });
+        stop.stop();
+        asked().await;
+        tracing::info!("asked to stop at once");
+        stop.stop_now();
     };
     shutdown.spawn_detached(task);
     Ok(())

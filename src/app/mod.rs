@@ -1,17 +1,21 @@
 //! The roof: builds the rooms this node's role needs and runs them.
 
 pub mod applied;
+pub mod certificate;
 pub mod cli;
 pub mod commands;
 pub mod configuration;
+pub mod front;
 pub mod http;
 pub mod lifecycle;
 pub mod messenger;
 pub mod nodes;
+pub mod proxies;
 pub mod reach;
 pub mod settings;
 pub mod telemetry;
 pub mod time;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,13 +26,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{self, Api};
-use crate::app::configuration::Configuration;
+use crate::app::configuration::{Configuration, Problems};
+use crate::app::front::Front;
 use crate::app::telemetry::Telemetry;
+use crate::app::tls::Tls;
 use crate::auth::password::Passwords;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::SharedClock;
 use crate::base::cluster_clock::ClusterClock;
 use crate::base::shutdown::Shutdown;
+use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
 use crate::control::Control;
@@ -83,11 +90,20 @@ pub struct App {
     telemetry: Telemetry,
     clock: SharedClock,
     shutdown: Shutdown,
-    web: Option<(TcpListener, SocketAddr, SignIn)>,
+    web: Option<WebPart>,
     service: Option<ServicePart>,
     setup_link: Option<secrecy::SecretString>,
     /// Held as long as the node lives: its id is nobody else's.
     own_id: OwnNodeId,
+}
+
+/// What only a web node has.
+struct WebPart {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    base: BasePath,
+    sign_in: SignIn,
 }
 
 /// What only a service node has.
@@ -108,7 +124,8 @@ impl App {
     /// Whatever keeps the node from starting, in words that say what to do.
     pub async fn build(options: Options, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let Options { configuration, role, dispatchers, telemetry, clock } = options;
-        let Configuration { data, database, listen, jobs, fixed, encryption_key, advertise } = configuration;
+        let Configuration { data, database, listen, advertise, base_path, tls, jobs, fixed, encryption_key } =
+            configuration;
         let (cluster_clock, clock) = (Arc::clone(&clock), clock as SharedClock);
         let own_id = OwnNodeId::take(&data, role)?;
         let facts = nodes::facts(own_id.id().clone(), clock.now());
@@ -128,7 +145,15 @@ impl App {
         let web = if role.has_web() {
             let listener = http::bind(listen).await?;
             let address = listener.local_addr().context("the address listened on can't be told")?;
-            Some((listener, address, SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock))))
+            let tls = match tls {
+                Some(files) => {
+                    let loaded = tls::Loaded::read(&files, clock.now()).map_err(Problems)?;
+                    Some(Tls::start(files, loaded, &clock, shutdown).context("SIGHUP can't be listened for")?)
+                }
+                None => None,
+            };
+            let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
+            Some(WebPart { listener, address, tls, base: base_path, sign_in })
         } else {
             None
         };
@@ -145,7 +170,7 @@ impl App {
             None
         };
         let setup_link = match &web {
-            Some((_, _, sign_in)) => sign_in.new_setup_link().await?,
+            Some(part) => part.sign_in.new_setup_link().await?,
             None => None,
         };
         Ok(Self {
@@ -169,7 +194,15 @@ impl App {
     /// Where the pages are, if this node has any.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.web.as_ref().map(|(_, address, _)| *address)
+        self.web.as_ref().map(|part| part.address)
+    }
+
+    /// The same as a browser wants it, with scheme and base path, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let part = self.web.as_ref()?;
+        let scheme = if part.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{}{}", part.address, part.base))
     }
 
     /// The secret of the link that makes the first administrator, while there is none. Whoever has it may use it: show it once.
@@ -215,15 +248,16 @@ impl App {
         }
         let mut client = None;
         let mut door = None;
-        if let Some((listener, _, sign_in)) = self.web.take() {
-            door = Some(sign_in.clone());
+        if let Some(part) = self.web.take() {
+            door = Some(part.sign_in.clone());
+            follow_drain_time(self.settings.clone(), &self.shutdown);
             // a link leads where this node itself listens, whatever it should be
             let endpoint = match &server {
                 Some(server) => server.endpoint(),
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
             let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
-            client = Some(self.start_web(endpoint, listener, sign_in));
+            client = Some(self.start_web(endpoint, part));
         }
         let (told, messenger_settings) = watch::channel(Vec::new());
         let applier = messenger::Applier {
@@ -255,7 +289,8 @@ impl App {
         Ok(code)
     }
 
-    fn start_web(&self, endpoint: Endpoint, listener: TcpListener, sign_in: SignIn) -> Client {
+    fn start_web(&self, endpoint: Endpoint, part: WebPart) -> Client {
+        let WebPart { listener, tls, base, sign_in, .. } = part;
         let hub = Hub::new(Arc::clone(&self.clock));
         let identity = Identity { node: self.facts.id.clone() };
         let keys = Arc::clone(&self.keys);
@@ -274,6 +309,7 @@ impl App {
             move || hub.is_stopping()
         });
         let api = api::router(Arc::new(Api {
+            base: base.clone(),
             hub: hub.clone(),
             store: self.store.clone(),
             control: control.clone(),
@@ -284,7 +320,9 @@ impl App {
             clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
         }));
-        let pages = web::router(Arc::new(Web {
+        let web = Arc::new(Web {
+            base: base.clone(),
+            certificate: tls.as_ref().map_or_else(|| watch::channel(None).1, Tls::state),
             hub,
             database: self.store.description().to_owned(),
             store: self.store.clone(),
@@ -295,11 +333,28 @@ impl App {
             messenger: client.clone(),
             clock: Arc::clone(&self.clock),
             shutdown: self.shutdown.clone(),
-            viewers: Viewers::default(),
-        }));
-        http::serve(listener, api.merge(pages), &self.shutdown);
+            viewers: Viewers::new(base.clone()),
+        });
+        let within = api.merge(web::router(Arc::clone(&web)));
+        let front = Front::new(within, web::outside(web), base, self.settings.clone(), self.shutdown.clone());
+        http::serve(listener, front, tls, &self.shutdown);
         client
     }
+}
+
+/// How long a stop is announced follows its setting.
+fn follow_drain_time(mut settings: watch::Receiver<Arc<Settings>>, shutdown: &Shutdown) {
+    let node = shutdown.clone();
+    shutdown.set_drain_time(settings.borrow_and_update().duration(name::DRAIN_TIME));
+    shutdown.spawn("drain time", async move {
+        loop {
+            tokio::select! {
+                changed = settings.changed() => if changed.is_err() { return },
+                () = node.stopping() => return,
+            }
+            node.set_drain_time(settings.borrow_and_update().duration(name::DRAIN_TIME));
+        }
+    });
 }
 
 /// Level and size of the log follow their settings.

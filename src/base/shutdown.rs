@@ -1,6 +1,7 @@
 //! Soft and hard stop, and the named tasks that are waited for.
 //!
-//! Soft: take nothing new, finish what runs. Hard: end what runs. Every task of ours is spawned here, by name.
+//! Announced: everything goes on, but whoever shares work out is told to leave this node out. Soft: take nothing new, finish
+//! what runs. Hard: end what runs. Every task of ours is spawned here, by name.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio_util::task::TaskTracker;
 /// A handle on the stopping of one node; clones share it.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
+    announced: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
     /// The soft stop of the whole node, of which this may be a part.
@@ -25,6 +27,8 @@ pub struct Shutdown {
 struct Shared {
     /// Names of the tasks that are running, for the message that says who did not stop.
     running: Mutex<Vec<&'static str>>,
+    /// How long a stop is announced before it begins.
+    drain_time: Mutex<Duration>,
     /// The first essential task that ended by itself.
     fallen: Mutex<Option<&'static str>>,
 }
@@ -54,8 +58,8 @@ impl Drop for Named {
 impl Default for Shutdown {
     fn default() -> Self {
         let soft = CancellationToken::new();
-        let (hard, tracker, shared) = Default::default();
-        Self { whole: soft.clone(), soft, hard, tracker, shared }
+        let (hard, announced, tracker, shared) = Default::default();
+        Self { whole: soft.clone(), soft, hard, announced, tracker, shared }
     }
 }
 
@@ -113,13 +117,37 @@ impl Shutdown {
         drop(tokio::spawn(task));
     }
 
+    /// Announces a soft stop, which has to be asked for later.
+    pub fn drain(&self) {
+        self.announced.cancel();
+    }
+
+    /// Whether a stop was announced or asked for.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.announced.is_cancelled()
+    }
+
+    /// How long a stop that a signal asks for is announced before it begins.
+    #[must_use]
+    pub fn drain_time(&self) -> Duration {
+        *self.shared.drain_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets that time; zero unless somebody does.
+    pub fn set_drain_time(&self, time: Duration) {
+        *self.shared.drain_time.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
     /// Asks everything to finish and take nothing new.
     pub fn stop(&self) {
+        self.announced.cancel();
         self.soft.cancel();
     }
 
     /// Asks everything to end now.
     pub fn stop_now(&self) {
+        self.announced.cancel();
         self.soft.cancel();
         self.hard.cancel();
     }
@@ -144,6 +172,7 @@ impl Shutdown {
     #[must_use]
     pub fn child(&self) -> Self {
         Self {
+            announced: self.announced.child_token(),
             soft: self.soft.child_token(),
             hard: self.hard.child_token(),
             whole: self.whole.clone(),
@@ -194,6 +223,17 @@ mod tests {
         shutdown.stopping().await;
         assert_eq!(shutdown.fallen(), Some("listener"));
         assert_eq!(shutdown.finished(Duration::from_secs(1)).await, Ok(()));
+    }
+
+    #[test]
+    fn a_stop_is_announced_before_it_begins() {
+        let shutdown = Shutdown::new();
+        let part = shutdown.child();
+        shutdown.drain();
+        assert!(shutdown.is_draining() && part.is_draining() && !shutdown.is_stopping());
+        let other = Shutdown::new();
+        other.stop();
+        assert!(other.is_draining(), "one that begins at once is announced, too");
     }
 
     #[tokio::test]

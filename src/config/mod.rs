@@ -1,6 +1,7 @@
 //! Floor 1: configuration: what the operator says before the start, and the settings that can change while running.
 
 pub mod address;
+pub mod base_path;
 pub mod database;
 pub mod endpoint;
 pub mod file;

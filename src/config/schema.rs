@@ -106,6 +106,10 @@ pub mod name {
     pub const SESSION_AGE: &str = "Web.SessionAge";
     /// Who may read `/metrics` without a token.
     pub const METRICS_NETWORKS: &str = "Web.MetricsNetworks";
+    /// Whose word on who asks is believed.
+    pub const TRUSTED_PROXIES: &str = "Web.TrustedProxies";
+    /// How long a stop is announced.
+    pub const DRAIN_TIME: &str = "Web.DrainTime";
 }
 
 /// Rows kept beside the settings that nobody sets: they have no page, no command line and no `/api/settings`.
@@ -227,6 +231,18 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Networks,
         "",
         "From these networks /metrics can be read without a token. Empty: a token of a user with metrics_viewer is needed.",
+    ),
+    live(
+        name::TRUSTED_PROXIES,
+        Kind::Networks,
+        "",
+        "Proxies in these networks are believed what they say of a request: who asks, by which scheme, for which host (X-Forwarded-For, -Proto, -Host, or Forwarded). Empty: nobody is.",
+    ),
+    live(
+        name::DRAIN_TIME,
+        seconds(0, 10 * MINUTE),
+        "0s",
+        "Asked to stop, a web node works on for so long while /readyz says draining. Behind a load balancer: a bit longer than it takes to notice, as 10s.",
     ),
 ];
 

@@ -156,6 +156,12 @@ impl Settings {
         parse_size(self.text(name)).expect("values are checked before they are kept")
     }
 
+    /// As networks.
+    #[must_use]
+    pub fn networks(&self, name: &str) -> Vec<ipnet::IpNet> {
+        self.text(name).split(',').filter_map(|text| text.trim().parse().ok()).collect()
+    }
+
     /// As a whole number.
     #[must_use]
     pub fn integer(&self, name: &str) -> i64 {

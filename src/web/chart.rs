@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::config::base_path::BasePath;
 use crate::model::execution::Outcome;
 use crate::protocol::state::Bar;
 use crate::web::html::{Html, visible};
@@ -33,7 +34,7 @@ const MARKS: usize = 6;
 
 /// The chart. Bars are links for the mouse, not in the order of tabs; for everybody else it is summed up in words, and the same
 /// runs stand in the dispatcher's table.
-pub(crate) fn bars(runs: &[Bar], shape: Shape) -> Html {
+pub(crate) fn bars(runs: &[Bar], shape: Shape, base: &BasePath) -> Html {
     let Shape { slots, step, height } = shape;
     let runs = &runs[runs.len().saturating_sub(slots)..];
     let longest = runs.iter().filter_map(Bar::duration).max().unwrap_or_default();
@@ -65,7 +66,7 @@ pub(crate) fn bars(runs: &[Bar], shape: Shape) -> Html {
             .with("when", utc(run.started_at));
         let _ = write!(
             svg,
-            "<a href=\"/executions/{id}\" tabindex=\"-1\" data-execution=\"{id}\" class=\"bar bar-{outcome}\">\
+            "<a href=\"{base}/executions/{id}\" tabindex=\"-1\" data-execution=\"{id}\" class=\"bar bar-{outcome}\">\
              <title>{title}</title><rect class=\"reach\" x=\"{x}\" y=\"0\" width=\"{step}\" height=\"{total}\"/>\
              <rect class=\"fill\" x=\"{x}\" y=\"{y}\" width=\"{bar}\" height=\"{tall}\"/>{mark}</a>",
             id = run.execution,
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn height_is_duration_and_every_bar_leads_to_its_run() {
-        let svg = bars(&[run(7, 500, Outcome::Normal), run(8, 1_000, Outcome::Error)], SMALL);
+        let svg = bars(&[run(7, 500, Outcome::Normal), run(8, 1_000, Outcome::Error)], SMALL, &BasePath::default());
         let svg = svg.as_str();
         assert!(svg.contains("href=\"/executions/7\"") && svg.contains("href=\"/executions/8\""));
         assert!(
@@ -148,7 +149,8 @@ mod tests {
 
     #[test]
     fn a_run_of_which_nobody_knows_how_long_it_took_dwarfs_no_other() {
-        let svg = bars(&[run(7, 500, Outcome::Normal), run(8, 3_600_000, Outcome::Abandoned)], SMALL);
+        let svg =
+            bars(&[run(7, 500, Outcome::Normal), run(8, 3_600_000, Outcome::Abandoned)], SMALL, &BasePath::default());
         assert!(svg.as_str().contains("y=\"0\" width=\"3\" height=\"24\"") && svg.as_str().contains("height=\"2\""));
         assert!(svg.as_str().contains("#8: abandoned, duration unknown"), "{}", svg.as_str());
     }
@@ -157,7 +159,7 @@ mod tests {
     fn the_width_never_changes() {
         let width = |count: i64| {
             let runs: Vec<_> = (0..count).map(|id| run(id, 10, Outcome::Normal)).collect();
-            let svg = bars(&runs, SMALL).as_str().to_owned();
+            let svg = bars(&runs, SMALL, &BasePath::default()).as_str().to_owned();
             (svg.contains("viewBox=\"0 0 160 30\""), svg.matches("<a ").count())
         };
         assert_eq!([width(0), width(1), width(40), width(90)], [(true, 0), (true, 1), (true, 40), (true, 40)]);

@@ -14,7 +14,7 @@ use zeroize::Zeroize as _;
 
 use crate::control::Actor;
 use crate::web::problem::Problem;
-use crate::web::session::{SignedIn, address};
+use crate::web::session::{SignedIn, address, over_https};
 use crate::web::texts::EN;
 use crate::web::{WebState, csrf, origin};
 
@@ -141,7 +141,7 @@ impl FromRequest<WebState> for Visiting {
 /// Whether the headers prove that the form is ours; if they say nothing, its token has to. Foreign ones end here.
 #[expect(clippy::result_large_err, reason = "what extractors answer with")]
 fn proven(parts: &Parts) -> Result<bool, Response> {
-    match origin::is_ours(&parts.headers) {
+    match origin::is_ours(&parts.headers, over_https(&parts.uri)) {
         Some(true) => Ok(true),
         Some(false) => Err(Problem::foreign().into_response()),
         None => Ok(false),

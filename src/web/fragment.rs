@@ -6,6 +6,7 @@ use askama::Template;
 
 use crate::base::chain::chain;
 use crate::base::clock::{Clock as _, SystemClock, Timestamp};
+use crate::config::base_path::BasePath;
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
 use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
@@ -25,12 +26,12 @@ const ERROR_HEAD: usize = 90;
 ///
 /// `live` is whether the service node can be reached; while it can't, or is stopping, no next run is promised. The clock is asked only for the
 /// guess when a run will end, which is written down as a moment, and for whether a time has passed.
-pub fn dispatcher_row(dispatcher: &DispatcherState, live: bool) -> String {
-    row_at(dispatcher, live, SystemClock.now())
+pub fn dispatcher_row(dispatcher: &DispatcherState, live: bool, base: &BasePath) -> String {
+    row_at(dispatcher, live, SystemClock.now(), base)
 }
 
-fn row_at(dispatcher: &DispatcherState, live: bool, now: Timestamp) -> String {
-    let row = Row::of(dispatcher, live, now);
+fn row_at(dispatcher: &DispatcherState, live: bool, now: Timestamp, base: &BasePath) -> String {
+    let row = Row::of(dispatcher, live, now, base);
     row.render().unwrap_or_else(|error| {
         tracing::error!("a row could not be rendered: {}", chain(&error));
         format!("<tr id=\"d-{}\" class=\"row\"></tr>", visible(&dispatcher.name))
@@ -38,9 +39,10 @@ fn row_at(dispatcher: &DispatcherState, live: bool, now: Timestamp) -> String {
 }
 
 /// The pill that says how the link is, with the cause and the Reconnect button: `<div id="link" …>`.
-pub fn link_pill(link: &LinkStatus) -> String {
+pub fn link_pill(link: &LinkStatus, base: &BasePath) -> String {
     let pill = Pill {
         t: EN,
+        base,
         state: match link.state {
             LinkState::Live => "live",
             LinkState::Connecting => "connecting",
@@ -104,6 +106,7 @@ struct Strip<'a> {
 #[template(path = "live/link_pill.html")]
 struct Pill<'a> {
     t: &'static Texts,
+    base: &'a BasePath,
     state: &'static str,
     word: &'static str,
     since: Html,
@@ -120,6 +123,7 @@ struct Pill<'a> {
 #[template(path = "live/dispatcher_row.html")]
 struct Row<'a> {
     t: &'static Texts,
+    base: &'a BasePath,
     d: &'a DispatcherState,
     state: &'static str,
     word: &'static str,
@@ -170,7 +174,7 @@ struct Failure {
 }
 
 impl<'a> Row<'a> {
-    fn of(d: &'a DispatcherState, live: bool, now: Timestamp) -> Self {
+    fn of(d: &'a DispatcherState, live: bool, now: Timestamp, base: &'a BasePath) -> Self {
         let pause = d.pause();
         let median = d.median_duration();
         let newest =
@@ -179,6 +183,7 @@ impl<'a> Row<'a> {
         let at_stake = d.running.len() as u64 + u64::from(d.queued);
         Self {
             t: EN,
+            base,
             d,
             state: d.activity.as_str(),
             word: words::activity(&d.activity),
@@ -200,7 +205,7 @@ impl<'a> Row<'a> {
                     .map(|median| EN.usually.with("duration", length(median))),
             }),
             next: d.next_at.map(|at| if live && !d.stopping { ago(at) } else { due(at, now) }),
-            chart: chart::bars(&d.recent, chart::SMALL),
+            chart: chart::bars(&d.recent, chart::SMALL, base),
             error: d.last_error.as_ref().map(|error| {
                 let head: String = error.message.chars().take(ERROR_HEAD).collect();
                 let whole = (head.len() < error.message.len()).then(|| visible(&error.message));
@@ -330,7 +335,7 @@ mod tests {
             (Activity::Disabled { by: "line 12 of switchboard.toml".into() }, "line 12 of switchboard.toml"),
         ] {
             let state = activity.as_str();
-            let row = row_at(&DispatcherState { activity, ..idle() }, true, NOW);
+            let row = row_at(&DispatcherState { activity, ..idle() }, true, NOW, &BasePath::default());
             assert!(row.starts_with(&format!("<tr id=\"d-disk-space\" class=\"row state-{state}\"")), "{row}");
             assert!(row.contains(expected), "{state}: {row}");
             assert!(!row.contains("style=") && !row.contains("<script"));
@@ -344,7 +349,12 @@ mod tests {
             (Activity::Idle, None),
             (Activity::Failing { next_attempt: Some(NOW) }, Some(NOW)),
         ] {
-            let row = row_at(&DispatcherState { activity, next_at, stopping: true, ..idle() }, true, NOW);
+            let row = row_at(
+                &DispatcherState { activity, next_at, stopping: true, ..idle() },
+                true,
+                NOW,
+                &BasePath::default(),
+            );
             assert!(row.contains("the service is stopping"), "{row}");
             assert!(!row.contains("next <time") && !row.contains("next attempt <time"), "{row}");
         }
@@ -354,14 +364,19 @@ mod tests {
     fn a_pause_shows_beside_a_run_that_goes_on_and_offers_to_resume() {
         let pause = Pause { by: "<Ann>".into(), since: NOW };
         for activity in [Activity::Running, Activity::Queued, Activity::Overdue { expected_by: NOW }] {
-            let row = row_at(&DispatcherState { activity, paused: Some(pause.clone()), ..idle() }, true, NOW);
+            let row = row_at(
+                &DispatcherState { activity, paused: Some(pause.clone()), ..idle() },
+                true,
+                NOW,
+                &BasePath::default(),
+            );
             assert!(row.contains("paused by &lt;Ann&gt; <time"), "{row}");
             assert!(row.contains("/disk-space/resume\"") && !row.contains("/disk-space/pause\""), "{row}");
         }
         let activity = Activity::Paused { by: pause.by.clone(), since: NOW };
-        let row = row_at(&DispatcherState { activity, paused: Some(pause), ..idle() }, true, NOW);
+        let row = row_at(&DispatcherState { activity, paused: Some(pause), ..idle() }, true, NOW, &BasePath::default());
         assert_eq!(row.matches("&lt;Ann&gt;").count(), 1, "once is enough: {row}");
-        let row = row_at(&DispatcherState { activity: Activity::Running, ..idle() }, true, NOW);
+        let row = row_at(&DispatcherState { activity: Activity::Running, ..idle() }, true, NOW, &BasePath::default());
         assert!(row.contains("/disk-space/pause\"") && !row.contains("/disk-space/resume\""), "{row}");
     }
 
@@ -369,7 +384,7 @@ mod tests {
     fn while_the_service_is_away_no_next_run_is_promised() {
         let row = |activity: &Activity, live, after| {
             let state = DispatcherState { activity: activity.clone(), failures: 2, ..idle() };
-            row_at(&state, live, NOW.plus(Duration::from_secs(after)))
+            row_at(&state, live, NOW.plus(Duration::from_secs(after)), &BasePath::default())
         };
         assert!(row(&Activity::Idle, true, 0).contains(">next <time"));
         let (early, late) = (row(&Activity::Idle, false, 0), row(&Activity::Idle, false, 90));
@@ -393,7 +408,8 @@ mod tests {
             cancelled_by: None,
         };
         let state = DispatcherState { activity: Activity::Running, running: vec![run], ..idle() };
-        let (here, away) = (row_at(&state, true, NOW), row_at(&state, false, NOW));
+        let (here, away) =
+            (row_at(&state, true, NOW, &BasePath::default()), row_at(&state, false, NOW, &BasePath::default()));
         assert!(here.contains("began <time") && !here.contains("not heard of"), "{here}");
         assert!(away.contains("not heard of since the service is away") && !here.contains("service is away"), "{away}");
     }
@@ -411,11 +427,11 @@ mod tests {
         };
         state.activity = Activity::Running;
         state.running = vec![run(9)];
-        let early = row_at(&state, true, NOW);
+        let early = row_at(&state, true, NOW, &BasePath::default());
         assert!(early.contains("1 of 4 · &lt;indexing&gt;") && early.contains("value=\"25\""), "{early}");
         assert!(!early.contains("done about"));
         state.running = vec![run(20)];
-        let later = row_at(&state, true, NOW);
+        let later = row_at(&state, true, NOW, &BasePath::default());
         let end = NOW.plus(Duration::from_mins(1));
         assert!(later.contains(&format!("done about <time class=\"ago\" datetime=\"{end}\"")), "{later}");
     }
@@ -433,7 +449,7 @@ mod tests {
         }];
         state.last_error =
             Some(LastError { execution: ExecutionId(41), at: NOW, message: format!("<img src=x>{}", "y".repeat(200)) });
-        let row = row_at(&state, true, NOW);
+        let row = row_at(&state, true, NOW, &BasePath::default());
         assert!(!row.contains("<script") && !row.contains("<img") && !row.contains('\u{202e}'), "{row}");
         assert!(row.contains("name=\"after\" value=\"41\""));
         assert!(row.contains("<details"));
@@ -451,12 +467,12 @@ mod tests {
             next_attempt_at: None,
             latency: Some(Duration::from_micros(400)),
         };
-        let live = link_pill(&link);
+        let live = link_pill(&link, &BasePath::default());
         assert!(live.starts_with("<div id=\"link\" class=\"pill link-live\"") && !live.contains("<button"), "{live}");
         link.state = LinkState::Down;
         link.error = Some("key mismatch: <web-2>".into());
         link.attempts = 3;
-        let down = link_pill(&link);
+        let down = link_pill(&link, &BasePath::default());
         assert!(down.contains("key mismatch: &lt;web-2&gt;") && down.contains("3 attempts"), "{down}");
         assert!(down.contains("formaction=\"/messenger/reconnect\""));
         assert!(down.contains("trying now") && down.contains(&format!("since <time datetime=\"{NOW}\"")), "{down}");

@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use crate::config::base_path::BasePath;
 use crate::model::execution::{Execution, Outcome};
 use crate::protocol::state::{BARS, Bar, median_duration};
 use crate::store::Store;
@@ -21,6 +22,7 @@ const RUNS: usize = 25;
 #[template(path = "live/history.html")]
 struct History<'a> {
     t: &'static Texts,
+    base: &'a BasePath,
     name: &'a str,
     usual: Option<Phrase>,
     rate: Option<Phrase>,
@@ -33,26 +35,27 @@ struct History<'a> {
 ///
 /// # Errors
 /// If the database can't be read.
-pub(crate) async fn history(store: &Store, dispatcher: &str) -> Result<String, Error> {
+pub(crate) async fn history(store: &Store, dispatcher: &str, base: &BasePath) -> Result<String, Error> {
     let filter = ExecutionFilter {
         dispatcher: Some(dispatcher.to_owned()),
         limit: u32::try_from(chart::LARGE.slots).unwrap_or(u32::MAX),
         ..ExecutionFilter::default()
     };
-    Ok(render(dispatcher, &store.executions(&filter).await?))
+    Ok(render(dispatcher, &store.executions(&filter).await?, base))
 }
 
 /// Of these runs, newest first.
-fn render(name: &str, runs: &[Execution]) -> String {
+fn render(name: &str, runs: &[Execution], base: &BasePath) -> String {
     let bars: Vec<Bar> = runs.iter().rev().filter_map(bar).collect();
     let well = bars.iter().filter(|bar| bar.outcome == Outcome::Normal).count();
     let history = History {
         t: EN,
+        base,
         name,
         usual: median_duration(&bars[bars.len().saturating_sub(BARS)..])
             .map(|median| EN.usually.with("duration", length(median))),
         rate: (!bars.is_empty()).then(|| EN.rate.with("well", well).with("all", bars.len())),
-        chart: chart::bars(&bars, chart::LARGE),
+        chart: chart::bars(&bars, chart::LARGE, base),
         charted: bars.len(),
         runs: runs.iter().take(RUNS).map(RunRow::of).collect(),
     };

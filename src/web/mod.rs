@@ -3,6 +3,7 @@
 mod applied;
 mod asked;
 mod assets;
+pub mod certificate;
 mod chart;
 mod csrf;
 mod form;
@@ -42,16 +43,24 @@ use tower_http::compression::CompressionLayer;
 use crate::auth::sign_in::SignIn;
 use crate::base::clock::SharedClock;
 use crate::base::shutdown::Shutdown;
+use crate::config::base_path::BasePath;
 use crate::config::settings::{Fixed, Settings};
 use crate::control::Control;
 use crate::live::hub::Hub;
 use crate::messenger::client::Client;
 use crate::store::Store;
+use crate::web::certificate::Certificate;
+use crate::web::phrase::Fill as _;
 use crate::web::problem::Problem;
+use crate::web::texts::EN;
 use crate::web::viewer::Viewers;
 
 /// What pages and sockets work with.
 pub struct Web {
+    /// What stands before the path of every address a browser sees.
+    pub base: BasePath,
+    /// The certificate of the pages; none over plain HTTP.
+    pub certificate: watch::Receiver<Option<Certificate>>,
     /// What service nodes tell.
     pub hub: Hub,
     /// The database.
@@ -88,8 +97,19 @@ pub fn router(state: WebState) -> Router {
     for (path, handler) in pages::handlers() {
         router = router.route(path, handler);
     }
+    let router = router.fallback(async || Problem::not_found());
+    dressed(router, state)
+}
+
+/// What answers where no page of ours is, because all stand under the base path.
+pub fn outside(state: WebState) -> Router {
+    let problem = Problem::new(StatusCode::NOT_FOUND, EN.problem_outside.with("base", format!("{}/", state.base)));
+    dressed(Router::new().fallback(async move || problem.clone()), state)
+}
+
+/// With a page around every problem, and what browsers have to be told.
+fn dressed(router: Router<WebState>, state: WebState) -> Router {
     router
-        .fallback(async || Problem::not_found())
         .layer(DefaultBodyLimit::max(form::MAX_BODY))
         .layer(CatchPanicLayer::custom(|_| -> Response {
             Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()

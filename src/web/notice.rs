@@ -6,6 +6,7 @@ use axum::{Json, http::StatusCode};
 use serde::Deserialize;
 
 use crate::base::id::ExecutionId;
+use crate::config::base_path::BasePath;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::wants_json;
 use crate::web::session::local_path;
@@ -101,7 +102,7 @@ impl Done {
     }
 
     /// Answers whoever asked: JSON for a script, else back to the page the form stood on (or `otherwise`).
-    pub(crate) fn answer(self, headers: &HeaderMap, otherwise: &str) -> Response {
+    pub(crate) fn answer(self, headers: &HeaderMap, base: &BasePath, otherwise: &str) -> Response {
         if wants_json(headers) {
             let mut body = serde_json::json!({ "ok": true, "text": self.words().plain() });
             let of_run = matches!(self.code, Code::Run | Code::RunLater | Code::Again | Code::Cancelled);
@@ -110,7 +111,7 @@ impl Done {
             }
             return (StatusCode::OK, Json(body)).into_response();
         }
-        self.redirect(&back(headers).unwrap_or_else(|| otherwise.to_owned()))
+        self.redirect(&back(headers, base).unwrap_or_else(|| otherwise.to_owned()))
     }
 
     /// Goes to a page of ours, which will say it.
@@ -133,14 +134,14 @@ impl Done {
     }
 }
 
-/// The page of ours that the form stood on, if the browser says so.
-pub(crate) fn back(headers: &HeaderMap) -> Option<String> {
+/// The page of ours that the form stood on, if the browser says so; without the base path.
+pub(crate) fn back(headers: &HeaderMap, base: &BasePath) -> Option<String> {
     let from: Uri = headers.get(header::REFERER)?.to_str().ok()?.parse().ok()?;
     let host = headers.get(header::HOST)?.to_str().ok()?;
     if from.authority()?.as_str() != host {
         return None;
     }
-    let whole = from.path_and_query()?.as_str();
+    let whole = base.within(from.path_and_query()?.as_str())?;
     (local_path(whole) == whole).then(|| whole.to_owned())
 }
 
@@ -158,7 +159,11 @@ mod tests {
     #[test]
     fn browsers_go_back_to_the_page_with_a_code() {
         let done = Done::run(Code::Run, ExecutionId(12));
-        let response = done.answer(&headers("http://box:8080/status?level=warn&done=paused&n=3"), "/status");
+        let response = done.answer(
+            &headers("http://box:8080/sb/status?level=warn&done=paused&n=3"),
+            &"/sb".parse().unwrap(),
+            "/status",
+        );
         assert_eq!(response.status(), StatusCode::SEE_OTHER);
         assert_eq!(response.headers()[header::LOCATION], "/status?level=warn&done=run&n=12");
     }
@@ -166,7 +171,7 @@ mod tests {
     #[test]
     fn a_foreign_page_is_not_gone_back_to() {
         for foreign in ["http://evil/status", "http://box:8080.evil/", "nonsense", "http://box:8080//evil"] {
-            let response = Done::from(Code::Paused).answer(&headers(foreign), "/executions");
+            let response = Done::from(Code::Paused).answer(&headers(foreign), &BasePath::default(), "/executions");
             assert_eq!(response.headers()[header::LOCATION], "/executions?done=paused", "{foreign}");
         }
     }

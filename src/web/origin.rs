@@ -5,14 +5,15 @@ use axum::http::{HeaderMap, HeaderName, header};
 /// Whether a state change or socket with a cookie may go on: `Some(true)` it is ours, `Some(false)` it is foreign (refuse),
 /// `None` the browser sent neither header (a form then needs its session-bound token, a socket is refused).
 ///
+/// `https` is whether the request surely came over it: then a page over plain http, which anybody on the way can write, is foreign.
 /// Both headers are set by the browser and out of reach of a foreign page; if both are there, both must agree.
-pub fn is_ours(headers: &HeaderMap) -> Option<bool> {
+pub fn is_ours(headers: &HeaderMap, https: bool) -> Option<bool> {
     let site = HeaderName::from_static("sec-fetch-site");
     let site = headers.contains_key(&site).then(|| text(headers, &site) == Some("same-origin"));
     let host = text(headers, &header::HOST);
     let origin = headers
         .contains_key(header::ORIGIN)
-        .then(|| text(headers, &header::ORIGIN).is_some_and(|origin| names_host(origin, host)));
+        .then(|| text(headers, &header::ORIGIN).is_some_and(|origin| names_host(origin, host, https)));
     match (site, origin) {
         (None, None) => None,
         (site, origin) => Some(site.unwrap_or(true) && origin.unwrap_or(true)),
@@ -27,10 +28,10 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// Whether an origin (`https://host:port`) is the host that was asked.
-fn names_host(origin: &str, host: Option<&str>) -> bool {
+fn names_host(origin: &str, host: Option<&str>, https: bool) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let port = match scheme {
-        "http" => ":80",
+        "http" if !https => ":80",
         "https" => ":443",
         _ => return false,
     };
@@ -47,7 +48,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
         }
-        is_ours(&headers)
+        is_ours(&headers, false)
     }
 
     #[test]
@@ -84,6 +85,18 @@ mod tests {
         let twice = [host, ("origin", "http://box.example:8080"), ("origin", "http://evil.example")];
         assert_eq!(judge(&twice), Some(false));
         assert_eq!(judge(&[("origin", "http://box.example:8080")]), Some(false));
+    }
+
+    #[test]
+    fn over_https_a_page_over_plain_http_is_foreign() {
+        let judge = |origin: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "box.example".parse().unwrap());
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            is_ours(&headers, true)
+        };
+        assert_eq!(judge("https://box.example"), Some(true));
+        assert_eq!(judge("http://box.example"), Some(false));
     }
 
     #[test]

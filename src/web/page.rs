@@ -9,6 +9,7 @@ use axum::response::{Html as HtmlBody, IntoResponse, Response};
 
 use crate::auth::access::{Right, may};
 use crate::base::chain::chain;
+use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::messenger::client::LinkState;
 use crate::web::html::Html;
@@ -58,6 +59,8 @@ pub(crate) struct Frame {
     pub(crate) notice: Option<Phrase>,
     /// Where static files are.
     pub(crate) assets: &'static str,
+    /// What stands before every path.
+    pub(crate) base: BasePath,
     /// Which build of the pages this is.
     pub(crate) build: String,
 }
@@ -70,12 +73,12 @@ impl Frame {
             may_act: who.may_act,
             token: who.form_token(),
             warning: warning(web),
-            ..Self::bare(place, title)
+            ..Self::bare(web, place, title)
         }
     }
 
     /// For somebody not signed in.
-    pub(crate) fn bare(place: Place, title: impl Into<String>) -> Self {
+    pub(crate) fn bare(web: &WebState, place: Place, title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
             place,
@@ -86,6 +89,7 @@ impl Frame {
             warning: None,
             notice: None,
             assets: assets::base(),
+            base: web.base.clone(),
             build: assets::build(),
         }
     }
@@ -183,7 +187,7 @@ pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: N
         Json(serde_json::json!({ "ok": false, "text": problem.text.plain() })).into_response()
     } else {
         let frame = frame_of_problem(&web, &headers, status).await;
-        let back = crate::web::notice::back(&headers).filter(|_| frame.user.is_some());
+        let back = crate::web::notice::back(&headers, &web.base).filter(|_| frame.user.is_some());
         show(&ErrorPage { t: EN, frame, status: status.as_u16(), text: problem.text, back })
     };
     *dressed.status_mut() = status;
@@ -203,7 +207,7 @@ fn has_page(response: &Response) -> bool {
 /// The frame for whoever is signed in. While the database can't say, nobody is.
 async fn frame_of_problem(web: &WebState, headers: &HeaderMap, status: StatusCode) -> Frame {
     let title = EN.error_title(status.as_u16());
-    let mut frame = Frame::bare(Place::Elsewhere, title);
+    let mut frame = Frame::bare(web, Place::Elsewhere, title);
     if status.is_server_error() {
         return frame;
     }

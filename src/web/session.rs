@@ -11,6 +11,7 @@ use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::access::{Right, may};
+use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::control::Actor;
 use crate::model::user::Session;
@@ -22,6 +23,8 @@ use crate::web::{WebState, csrf};
 const COOKIE: &str = "switchboard_session";
 /// The cookie over https: browsers accept it only with `Secure`, for this host alone.
 const HOST_COOKIE: &str = "__Host-switchboard_session";
+/// The cookie over https under a base path, where `__Host-` can't be: that wants the root.
+const SECURE_COOKIE: &str = "__Secure-switchboard_session";
 
 /// Somebody signed in who may look. As an extractor: no session → 303 to `/sign-in?next=…` for pages (401 for sockets and files); no right → 403.
 pub struct SignedIn {
@@ -78,29 +81,34 @@ pub(crate) async fn find(
 /// The value of the session's cookie, if the browser sent one of the right form.
 pub(crate) fn cookie(headers: &HeaderMap) -> Option<SecretString> {
     let jar = CookieJar::from_headers(headers);
-    let cookie = jar.get(HOST_COOKIE).or_else(|| jar.get(COOKIE))?;
+    let cookie = [HOST_COOKIE, SECURE_COOKIE, COOKIE].into_iter().find_map(|name| jar.get(name))?;
     let value = cookie.value();
     (value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit())).then(|| SecretString::from(value))
 }
 
 /// The cookie that begins a session in this browser. It ends with the browser's own session; the database knows the true end.
-pub(crate) fn beginning(value: &SecretString, uri: &Uri) -> Cookie<'static> {
-    bare(uri, value.expose_secret().to_owned())
+pub(crate) fn beginning(value: &SecretString, uri: &Uri, base: &BasePath) -> Cookie<'static> {
+    bare(uri, base, value.expose_secret().to_owned())
 }
 
 /// The cookie that takes it away.
-pub(crate) fn ending(uri: &Uri) -> Cookie<'static> {
-    let mut cookie = bare(uri, String::new());
+pub(crate) fn ending(uri: &Uri, base: &BasePath) -> Cookie<'static> {
+    let mut cookie = bare(uri, base, String::new());
     cookie.make_removal();
     cookie
 }
 
-fn bare(uri: &Uri, value: String) -> Cookie<'static> {
+fn bare(uri: &Uri, base: &BasePath, value: String) -> Cookie<'static> {
     let secure = over_https(uri);
-    Cookie::build((if secure { HOST_COOKIE } else { COOKIE }, value))
+    let name = match (secure, base.is_none()) {
+        (true, true) => HOST_COOKIE,
+        (true, false) => SECURE_COOKIE,
+        (false, _) => COOKIE,
+    };
+    Cookie::build((name, value))
         .http_only(true)
         .same_site(SameSite::Lax)
-        .path("/")
+        .path(base.cookie_path().to_owned())
         .secure(secure)
         .build()
 }
@@ -168,12 +176,17 @@ mod tests {
 
     #[test]
     fn a_cookie_is_bound_to_the_host_where_it_can_be() {
-        let plain = beginning(&"ab".repeat(32).into(), &"/x".parse().unwrap()).to_string();
+        let plain = beginning(&"ab".repeat(32).into(), &"/x".parse().unwrap(), &BasePath::default()).to_string();
         assert!(plain.starts_with("switchboard_session=abab"), "{plain}");
         assert!(plain.contains("HttpOnly") && plain.contains("SameSite=Lax") && plain.contains("Path=/"));
         assert!(!plain.contains("Secure"));
-        let safe = beginning(&"ab".repeat(32).into(), &"https://h/x".parse().unwrap()).to_string();
+        let (https, none) = ("https://h/x".parse().unwrap(), BasePath::default());
+        let safe = beginning(&"ab".repeat(32).into(), &https, &none).to_string();
         assert!(safe.starts_with("__Host-switchboard_session=") && safe.contains("Secure"), "{safe}");
+        let base: BasePath = "/sb".parse().unwrap();
+        let under = beginning(&"ab".repeat(32).into(), &https, &base).to_string();
+        assert!(under.starts_with("__Secure-switchboard_session=") && under.contains("Path=/sb"), "{under}");
+        assert!(ending(&https, &base).to_string().contains("Path=/sb"), "it is taken away where it was put");
     }
 
     #[test]

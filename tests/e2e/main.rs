@@ -8,6 +8,8 @@ mod abuse;
 #[cfg(test)]
 mod applied;
 #[cfg(test)]
+mod balancer;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod follow;
@@ -24,6 +26,8 @@ mod postgres;
 mod rights;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod secure;
 #[cfg(test)]
 mod settings;
 #[cfg(test)]

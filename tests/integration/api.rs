@@ -552,7 +552,7 @@ async fn probes_say_no_more_than_they_must() {
     }
     front.shutdown.stop();
     let answered = front.ask("GET", "/readyz", &[], "").await;
-    assert_eq!((answered.code, answered.text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"));
+    assert_eq!((answered.code, answered.text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "draining\n"));
     assert_eq!(front.ask("GET", "/healthz", &[], "").await.code, StatusCode::OK);
 }
 

@@ -109,6 +109,7 @@ impl Front {
         let control = Control::new(store.clone(), door, in_force.clone(), Arc::clone(&fixed), Arc::clone(&shared));
         let hub = Hub::new(Arc::clone(&shared));
         let router = switchboard::api::router(Arc::new(Api {
+            base: switchboard::config::base_path::BasePath::default(),
             hub: hub.clone(),
             store: store.clone(),
             control: control.clone(),

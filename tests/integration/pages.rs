@@ -1,5 +1,6 @@
 //! Every page through the router, over a real store: who gets it, what is in it, and what is refused.
 
+mod base_path;
 pub(crate) mod site;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 //! On the node's machine who can read the data directory is administrator; there the same routes answer without a socket, as
 //! `cli:UID`. So a command does the same thing on both ways, and what `/api` refuses is refused here too.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ use crate::app::configuration::{Configuration, Problems};
 use crate::app::{messenger, nodes, settings};
 use crate::auth::password::Passwords;
 use crate::auth::sign_in::SignIn;
+use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::shutdown::Shutdown;
 use crate::base::visible::visible;
+use crate::config::base_path::BasePath;
 use crate::control::{Actor, Control};
 use crate::live::feed;
 use crate::live::hub::Hub;
@@ -73,6 +76,29 @@ fn address(text: &str) -> anyhow::Result<String> {
     Err(Problems(vec![what]).into())
 }
 
+/// Why there was no answer; what to do about a certificate that nobody vouches for.
+fn unreached(url: &str, error: reqwest::Error) -> anyhow::Error {
+    let distrusted = chain(&error).contains("certificate");
+    let hint = if distrusted { "; `--ca-file FILE` names an authority of your own" } else { "" };
+    anyhow::Error::from(error).context(format!("{url} does not answer{hint}"))
+}
+
+/// The certificates of a file, for `--ca-file`.
+///
+/// # Errors
+/// If there are none, or it can't be read.
+fn authorities(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let bad = |why: String| {
+        let what = format!("--ca-file (SWITCHBOARD_CA_FILE): {}: {why}; allowed: certificates in PEM", file.display());
+        anyhow::Error::from(Problems(vec![what]))
+    };
+    let bytes = std::fs::read(file).map_err(|error| bad(format!("can't be read: {error}")))?;
+    match reqwest::Certificate::from_pem_bundle(&bytes) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => Err(bad("there is no certificate in it".to_owned())),
+    }
+}
+
 /// What the local way keeps alive.
 pub struct Local {
     /// What this process hears of the service node.
@@ -112,7 +138,8 @@ impl Door {
         )?;
         // fails if a provider is chosen already; then that one is used
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).build()?;
+        let authorities = global.ca_file.as_deref().map_or_else(|| Ok(Vec::new()), authorities)?;
+        let client = reqwest::Client::builder().timeout(ANSWER_PATIENCE).tls_certs_merge(authorities).build()?;
         Ok(Self::Remote { url, token: token.into(), client })
     }
 
@@ -140,7 +167,7 @@ impl Door {
                     .header("x-api-key", token.expose_secret())
                     .header(header::CONTENT_TYPE, "application/json")
                     .body(body);
-                let response = request.send().await.with_context(|| format!("{url} does not answer"))?;
+                let response = request.send().await.map_err(|error| unreached(url, error))?;
                 (response.status(), response.bytes().await?)
             }
         };
@@ -202,6 +229,7 @@ impl Local {
                 });
         let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
         let router = api::router(Arc::new(Api {
+            base: BasePath::default(),
             hub: hub.clone(),
             store: store.clone(),
             control,

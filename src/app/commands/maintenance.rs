@@ -55,7 +55,7 @@ pub(super) fn must_be_here(global: &Global, command: &str) -> anyhow::Result<()>
 /// Every problem there is.
 pub fn check_config(global: &Global, file: Option<PathBuf>) -> anyhow::Result<u8> {
     let config = file.or_else(|| global.config.clone());
-    let configuration = Configuration::load(&Global { config, ..global.clone() })?;
+    let configuration = Configuration::load_with_tls(&Global { config, ..global.clone() })?;
     let jobs = configuration.jobs.len();
     say(format_args!("the configuration is good: {jobs} job{}", if jobs == 1 { "" } else { "s" }));
     Ok(0)

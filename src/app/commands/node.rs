@@ -24,7 +24,8 @@ const FIRST_RING: (usize, usize) = (20_000, 8 << 20);
 /// # Errors
 /// Whatever keeps it from starting.
 pub async fn run(global: &Global, role: Role) -> anyhow::Result<u8> {
-    let configuration = Configuration::load(global)?;
+    let configuration =
+        if role.has_web() { Configuration::load_with_tls(global)? } else { Configuration::load(global)? };
     let clock = ClusterClock::new();
     let telemetry = Telemetry::new(LogRing::new(Epoch::random(), FIRST_RING.0, FIRST_RING.1));
     telemetry.install(Arc::clone(&clock) as SharedClock)?;
@@ -32,11 +33,11 @@ pub async fn run(global: &Global, role: Role) -> anyhow::Result<u8> {
     lifecycle::listen(&shutdown)?;
     let options = Options { configuration, role, dispatchers: Vec::new(), telemetry, clock };
     let app = App::build(options, &shutdown).await?;
-    match app.address() {
-        Some(address) => {
-            say(format_args!("Switchboard {} listens on http://{address}", env!("CARGO_PKG_VERSION")));
+    match app.url() {
+        Some(url) => {
+            say(format_args!("Switchboard {} listens on {url}", env!("CARGO_PKG_VERSION")));
             if let Some(secret) = app.setup_link() {
-                let link = format!("http://{address}/setup?link={}", secret.expose_secret());
+                let link = format!("{url}/setup?link={}", secret.expose_secret());
                 say(format_args!("First administrator: {link}  (valid for one hour, works once)"));
             }
         }

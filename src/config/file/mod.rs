@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::address::{self, Address};
+use crate::config::base_path::BasePath;
 use crate::config::database::{ALLOWED, DatabaseUrl};
 use crate::config::file::table::{Table, integer_text, kind};
 use crate::config::job::Job;
@@ -25,7 +26,8 @@ use crate::config::settings::{Fixed, Source};
 /// The greatest file that is read, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
-const KEYS: &[&str] = &["data", "database", "listen", "advertise", "settings", "job"];
+const KEYS: &[&str] =
+    &["data", "database", "listen", "advertise", "base_path", "tls_cert", "tls_key", "settings", "job"];
 const LISTEN: &str = "an address and a port, as 127.0.0.1:8080 or [::]:8080";
 
 /// What the operator's file says.
@@ -39,6 +41,12 @@ pub struct FileConfig {
     pub listen: Option<SocketAddr>,
     /// Where web nodes reach this service node.
     pub advertise: Option<String>,
+    /// The path under which its addresses stand.
+    pub base_path: Option<BasePath>,
+    /// The certificate of its listener; a relative path is seen from where the program was started.
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key.
+    pub tls_key: Option<PathBuf>,
     /// Settings fixed here, in the order of the file, none twice.
     pub settings: Vec<FileSetting>,
     /// The jobs, in the order of the file; names are unique.
@@ -130,21 +138,23 @@ fn parse(file: &str, text: &str, private: bool) -> Result<FileConfig, Vec<Proble
     let table = Table::new(root.get_ref(), 0, String::new(), KEYS);
     table.refuse_unknown(&mut problems);
     let config = FileConfig {
-        data: read_data(&table, &mut problems),
         database: read_database(&table, private, &mut problems),
         listen: read_listen(&table, &mut problems),
         advertise: read_advertise(&table, &mut problems),
+        data: read_path(&table, "data", "the path of a directory, as /var/lib/switchboard", &mut problems),
+        base_path: read_base_path(&table, &mut problems),
+        tls_cert: read_path(&table, "tls_cert", "the path of a certificate in PEM", &mut problems),
+        tls_key: read_path(&table, "tls_key", "the path of a private key in PEM", &mut problems),
         settings: read_settings(&table, private, &mut problems),
         jobs: read_jobs(&table, &mut problems),
     };
     if problems.is_empty() { Ok(config) } else { Err(problems.into_sorted()) }
 }
 
-fn read_data(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<PathBuf> {
-    let allowed = "the path of a directory, as /var/lib/switchboard";
-    let text = table.text("data", allowed, problems)?;
+fn read_path(table: &Table<'_, '_>, key: &str, allowed: &'static str, problems: &mut Problems<'_>) -> Option<PathBuf> {
+    let text = table.text(key, allowed, problems)?;
     if text.is_empty() || text.contains('\0') {
-        table.wrong("data", &format!("is `{}`", shown(text)), allowed, problems);
+        table.wrong(key, &format!("is `{}`", shown(text)), allowed, problems);
     }
     Some(PathBuf::from(text))
 }
@@ -164,6 +174,15 @@ fn read_database(table: &Table<'_, '_>, private: bool, problems: &mut Problems<'
             None
         }
     }
+}
+
+fn read_base_path(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<BasePath> {
+    let text = table.text("base_path", "a path, as /switchboard", problems)?;
+    let path = text.parse::<BasePath>();
+    if let Err(error) = &path {
+        table.refused("base_path", &error.to_string(), "", problems);
+    }
+    path.ok()
 }
 
 fn read_listen(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Option<SocketAddr> {
@@ -299,6 +318,9 @@ mod tests {
             data = "/var/lib/switchboard"
             listen = "[::]:8080"
             advertise = "Service-1:5000"
+            base_path = "/switchboard"
+            tls_cert = "/etc/tls.crt"
+            tls_key = "/etc/tls.key"
             [settings]
             "service.pollinterval" = "5s"
             Diagnostics.Kept = 50
@@ -332,7 +354,10 @@ mod tests {
         assert_eq!(config.listen, Some("[::]:8080".parse().unwrap()));
         assert_eq!(config.advertise.as_deref(), Some("service-1:5000"));
         let settings: Vec<_> = config.settings.iter().map(|s| (s.name, &*s.value, s.line, s.column)).collect();
-        assert_eq!(settings, [("Service.PollInterval", "5s", 5, 13), ("Diagnostics.Kept", "50", 6, 25)]);
+        assert_eq!(settings, [("Service.PollInterval", "5s", 8, 13), ("Diagnostics.Kept", "50", 9, 25)]);
+        assert_eq!(config.base_path.clone().unwrap().as_str(), "/switchboard");
+        let tls = (config.tls_cert.as_deref(), config.tls_key.as_deref());
+        assert_eq!(tls, (Some(Path::new("/etc/tls.crt")), Some(Path::new("/etc/tls.key"))));
         let mut fixed = Fixed::default();
         config.fix(&mut fixed);
         assert_ne!(fixed, Fixed::default());
@@ -394,7 +419,7 @@ timeout = "soon"
 "#;
         let found = problems(text);
         let expected = [
-            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, advertise, settings, job",
+            "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, advertise, base_path, tls_cert, tls_key, settings, job",
             "s.toml:3:1: unknown key `database`; allowed: ",
             "s.toml:5:1: there is no setting `Service.PolInterval`",
             "s.toml:6:26: Service.PollInterval: `2h` is not from 1s to 1m; allowed: a time from 1s to 1m",

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::base::clock::Timestamp;
 use crate::config::schema::{Setting, name};
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::log_entry::Level;
@@ -16,9 +17,10 @@ use crate::store::diagnostics::Diagnostic;
 use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
 use crate::web::asked::{Behind, word};
+use crate::web::certificate::{Certificate, SOON};
 use crate::web::form::Acting;
 use crate::web::html::{Html, visible};
-use crate::web::moment::{ago, length};
+use crate::web::moment::{ago, length, utc};
 use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
 use crate::web::pages::nodes::{MISSED, keys_in_use, liveness};
@@ -94,7 +96,11 @@ pub(crate) async fn diagnostics(
 /// POST `/diagnostics/purge`: deletes all entries.
 pub(crate) async fn purge(State(web): State<WebState>, Acting(form): Acting) -> Result<Response, Problem> {
     let gone = web.control.purge_diagnostics(&form.actor()).await?;
-    Ok(Done::count(Code::Purged, usize::try_from(gone).unwrap_or(usize::MAX)).answer(&form.headers, "/diagnostics"))
+    Ok(Done::count(Code::Purged, usize::try_from(gone).unwrap_or(usize::MAX)).answer(
+        &form.headers,
+        &web.base,
+        "/diagnostics",
+    ))
 }
 
 fn entry(found: &Diagnostic) -> Entry {
@@ -146,7 +152,27 @@ async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Proble
         }
         (None, None) => bad(EN.part_service, EN.service_never.into(), EN.service_fix.into()),
     };
-    Ok(vec![database, service, messenger(&link), keys, settings(troubles), work(web)])
+    let certificate = web.certificate.borrow().as_ref().map(|certificate| self::certificate(certificate, now));
+    let parts = [database, service, messenger(&link), keys, settings(troubles), work(web)];
+    Ok(parts.into_iter().chain(certificate).collect())
+}
+
+fn certificate(of: &Certificate, now: Timestamp) -> Part {
+    let end = |text: &'static str, end: Timestamp| text.with("end", utc(end));
+    match (&of.fault, of.ends_at) {
+        (Some(fault), _) => {
+            bad(EN.part_certificate, EN.certificate_kept.with("fault", fault), EN.certificate_fix.into())
+        }
+        (None, None) => good(EN.part_certificate, EN.certificate_unread.into()),
+        (None, Some(at)) if at <= now => {
+            bad(EN.part_certificate, end(EN.certificate_ended, at), EN.certificate_fix.into())
+        }
+        (None, Some(at)) if at.minus(SOON) <= now => {
+            let part = bad(EN.part_certificate, end(EN.certificate_soon, at), EN.certificate_fix.into());
+            Part { mark: "warning", word: EN.part_look, ..part }
+        }
+        (None, Some(at)) => good(EN.part_certificate, end(EN.certificate_well, at)),
+    }
 }
 
 fn settings(troubles: &[Trouble]) -> Part {

@@ -58,15 +58,15 @@ pub(crate) async fn dispatcher(
         t: EN,
         title: visible(&d.title),
         description: visible(&d.description),
-        link: Html::rendered(link_pill(&link)),
+        link: Html::rendered(link_pill(&link, &web.base)),
         stale: (!live).then(|| stale(&link)),
-        row: Html::rendered(dispatcher_row(&d, live)),
+        row: Html::rendered(dispatcher_row(&d, live, &web.base)),
         origin: match d.origin {
             Origin::BuiltIn => EN.origin_built_in,
             Origin::Job => EN.origin_job,
             Origin::Program => EN.origin_program,
         },
-        history: Html::rendered(history(&web.store, &d.name).await?),
+        history: Html::rendered(history(&web.store, &d.name, &web.base).await?),
         d,
         frame,
     };
@@ -126,7 +126,7 @@ pub(crate) async fn act(
         },
         _ => return Ok(Problem::not_found().into_response()),
     };
-    Ok(done.answer(&form.headers, "/status"))
+    Ok(done.answer(&form.headers, &web.base, "/status"))
 }
 
 /// POST `/executions/{id}/cancel`
@@ -141,7 +141,7 @@ pub(crate) async fn cancel(
     };
     let run = web.control.cancel(&form.actor(), id).await?;
     heard.until_changed().await;
-    Ok(Done::run(Code::Cancelled, run.id).answer(&form.headers, &format!("/executions/{id}")))
+    Ok(Done::run(Code::Cancelled, run.id).answer(&form.headers, &web.base, &format!("/executions/{id}")))
 }
 
 fn asked_code(asked: &Asked) -> Code {
@@ -162,5 +162,5 @@ pub(crate) async fn reconnect(State(web): State<WebState>, Acting(form): Acting)
     let live = status.wait_for(|link| link.state == LinkState::Live);
     let came = matches!(tokio::time::timeout(RECONNECT_PATIENCE, live).await, Ok(Ok(_)));
     let code = if came { Code::Reconnected } else { Code::Reconnecting };
-    Done::from(code).answer(&form.headers, "/status")
+    Done::from(code).answer(&form.headers, &web.base, "/status")
 }

@@ -141,9 +141,9 @@ async fn live(web: &WebState, run: &Execution) -> Result<Option<Live>, Problem> 
     let Some((dispatcher, heard)) = find(web, &run.dispatcher).await? else { return Ok(None) };
     let link = web.hub.link();
     Ok(Some(Live {
-        link: Html::rendered(link_pill(&link)),
+        link: Html::rendered(link_pill(&link, &web.base)),
         stale: (!heard).then(|| stale(&link)),
-        row: Html::rendered(dispatcher_row(&dispatcher, heard)),
+        row: Html::rendered(dispatcher_row(&dispatcher, heard, &web.base)),
     }))
 }
 

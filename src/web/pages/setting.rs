@@ -75,7 +75,7 @@ pub(crate) async fn generate(
         match web.control.generate_key(&form.actor(), form.fields.number("seen"), at_once).await {
             Ok(_) => {
                 let code = if at_once { Code::KeyReplaced } else { Code::KeyGenerated };
-                return Ok(Done::from(code).answer(&form.headers, &format!("/settings/{}", setting.name)));
+                return Ok(Done::from(code).answer(&form.headers, &web.base, &format!("/settings/{}", setting.name)));
             }
             Err(Refusal::Conflict(_) | Refusal::Store(crate::store::error::Error::Conflict(_))) => {
                 (StatusCode::CONFLICT, EN.key_conflict.into())

@@ -149,7 +149,7 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
         return faulty(&web, &form, &book, &faults).await;
     }
     if changes.is_empty() {
-        return Ok(Done::from(Code::Unchanged).answer(&form.headers, "/settings"));
+        return Ok(Done::from(Code::Unchanged).answer(&form.headers, &web.base, "/settings"));
     }
     if changes.iter().any(|change| change.rival.is_some()) {
         return Ok(conflict(&web, &form, changes));
@@ -253,12 +253,12 @@ fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Resp
 async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result<Response, Problem> {
     match web.control.save_settings(&form.actor(), wanted(form, &changes)).await {
         Ok(saved) => {
-            let target = crate::web::notice::back(&form.headers)
+            let target = crate::web::notice::back(&form.headers, &web.base)
                 .filter(|page| !page.starts_with("/settings"))
                 .unwrap_or_else(|| "/settings".to_owned());
             let done = Done::count(Code::Saved, saved.len());
             Ok(if crate::web::problem::wants_json(&form.headers) {
-                done.answer(&form.headers, &target)
+                done.answer(&form.headers, &web.base, &target)
             } else {
                 settled(web, &saved).await;
                 done.redirect(&target)

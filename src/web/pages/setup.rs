@@ -46,10 +46,11 @@ pub(crate) async fn setup(
     if !web.sign_in.is_setup_link(&query.link).await? {
         return Err(Denied::Link.into());
     }
-    Ok(page(&headers, &uri, StatusCode::OK, query.link, String::new(), None))
+    Ok(page(&web, &headers, &uri, StatusCode::OK, query.link, String::new(), None))
 }
 
 fn page(
+    web: &WebState,
     headers: &HeaderMap,
     uri: &Uri,
     status: StatusCode,
@@ -57,8 +58,8 @@ fn page(
     name: String,
     fault: Option<Phrase>,
 ) -> Response {
-    let (token, jar) = visitor(headers, uri);
-    let mut frame = Frame::bare(Place::Elsewhere, EN.setup_title);
+    let (token, jar) = visitor(web, headers, uri);
+    let mut frame = Frame::bare(web, Place::Elsewhere, EN.setup_title);
     frame.token = token;
     (jar, show_as(status, &SetupPage { t: EN, frame, link, name, fault })).into_response()
 }
@@ -74,7 +75,7 @@ pub(crate) async fn create(
     let (status, fault) = if password.expose_secret() == form.fields.get("again") {
         match web.sign_in.set_up(link, name, password, &form.address).await {
             Ok(admitted) => {
-                let jar = CookieJar::new().add(beginning(&admitted.cookie, &form.uri));
+                let jar = CookieJar::new().add(beginning(&admitted.cookie, &form.uri, &web.base));
                 return Ok((jar, Redirect::to("/status")).into_response());
             }
             Err(denied @ (Denied::Store(_) | Denied::Link)) => return Err(denied.into()),
@@ -84,5 +85,5 @@ pub(crate) async fn create(
         (StatusCode::UNPROCESSABLE_ENTITY, EN.password_differ.into())
     };
     let name = name.chars().take(64).collect();
-    Ok(page(&headers, &form.uri, status, link.to_owned(), name, Some(fault)))
+    Ok(page(&web, &headers, &form.uri, status, link.to_owned(), name, Some(fault)))
 }

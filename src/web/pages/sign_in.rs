@@ -52,15 +52,15 @@ pub(crate) async fn sign_in(
         return Ok(Redirect::to(&next).into_response());
     }
     let first = !web.store.has_administrator().await?;
-    let (token, jar) = visitor(&headers, &uri);
-    let mut frame = Frame::bare(Place::Elsewhere, EN.sign_in_title).noting(&done);
+    let (token, jar) = visitor(&web, &headers, &uri);
+    let mut frame = Frame::bare(&web, Place::Elsewhere, EN.sign_in_title).noting(&done);
     frame.token = token;
     let page = SignInPage { t: EN, frame, next, name: String::new(), fault: None, first };
     Ok((jar, show_as(StatusCode::OK, &page)).into_response())
 }
 
 /// The form token of somebody not signed in, and the cookie it belongs to.
-pub(crate) fn visitor(headers: &HeaderMap, uri: &Uri) -> (String, CookieJar) {
+pub(crate) fn visitor(web: &WebState, headers: &HeaderMap, uri: &Uri) -> (String, CookieJar) {
     let jar = CookieJar::from_headers(headers);
     let known = jar.get(csrf::VISITOR).map(|cookie| cookie.value().to_owned()).filter(|value| value.len() == 32);
     let fresh = known.is_none();
@@ -73,7 +73,7 @@ pub(crate) fn visitor(headers: &HeaderMap, uri: &Uri) -> (String, CookieJar) {
     let cookie = Cookie::build((csrf::VISITOR, value))
         .http_only(true)
         .same_site(SameSite::Strict)
-        .path("/")
+        .path(web.base.cookie_path().to_owned())
         .secure(over_https(uri))
         .build();
     (token, CookieJar::new().add(cookie))
@@ -89,14 +89,14 @@ pub(crate) async fn enter(
     let name = form.fields.get("name").trim();
     let denied = match web.sign_in.enter(name, form.fields.secret("password"), &form.address).await {
         Ok(admitted) => {
-            let jar = CookieJar::new().add(beginning(&admitted.cookie, &form.uri));
+            let jar = CookieJar::new().add(beginning(&admitted.cookie, &form.uri, &web.base));
             return Ok((jar, Redirect::to(&next)).into_response());
         }
         Err(Denied::Store(error)) => return Err(error.into()),
         Err(denied) => denied,
     };
-    let (token, jar) = visitor(&headers, &form.uri);
-    let mut frame = Frame::bare(Place::Elsewhere, EN.sign_in_title);
+    let (token, jar) = visitor(&web, &headers, &form.uri);
+    let mut frame = Frame::bare(&web, Place::Elsewhere, EN.sign_in_title);
     frame.token = token;
     let status = status_of(&denied);
     let fault = Some("{text}".with("text", &denied));
@@ -112,6 +112,6 @@ pub(crate) async fn enter(
 /// POST `/sign-out`
 pub(crate) async fn leave(State(web): State<WebState>, form: Posted) -> Result<Response, Problem> {
     web.sign_in.leave(form.who.cookie.expose_secret(), &form.address).await?;
-    let jar = CookieJar::new().add(ending(&form.uri));
+    let jar = CookieJar::new().add(ending(&form.uri, &web.base));
     Ok((jar, Redirect::to("/sign-in?done=signed-out")).into_response())
 }

@@ -96,7 +96,7 @@ pub(crate) async fn status(
     frame.live = true;
     let page = StatusPage {
         t: EN,
-        link: Html::rendered(link_pill(&picture.link)),
+        link: Html::rendered(link_pill(&picture.link, &web.base)),
         stale: (!live).then(|| stale(&picture.link)),
         // a database that can't say is told of where it is looked after; the page goes on with what was heard
         troubles: troubles(&web).await.unwrap_or_default(),
@@ -105,7 +105,10 @@ pub(crate) async fn status(
         summary: summary(&dispatchers),
         sources: sources(&log, &dispatchers, &rows),
         levels: Level::ALL.into_iter().map(|level| (level.as_str(), level == log.level())).collect(),
-        dispatchers: dispatchers.iter().map(|dispatcher| Html::rendered(dispatcher_row(dispatcher, live))).collect(),
+        dispatchers: dispatchers
+            .iter()
+            .map(|dispatcher| Html::rendered(dispatcher_row(dispatcher, live, &web.base)))
+            .collect(),
         since: reader.at().map(|at| at.to_string()).unwrap_or_default(),
         hidden: (hidden > 0).then(|| EN.lines_hidden.count(hidden)),
         narrow: log.is_narrow() || !log.level.is_empty(),

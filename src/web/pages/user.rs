@@ -92,5 +92,5 @@ pub(crate) async fn act(
         }
         _ => return Err(Problem::not_found()),
     };
-    Ok(Done::from(code).answer(&form.headers, &here))
+    Ok(Done::from(code).answer(&form.headers, &web.base, &here))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::web::WebState;
 use crate::web::origin::is_ours;
 use crate::web::phrase::Fill as _;
 use crate::web::problem::{ForPages, Problem};
-use crate::web::session::SignedIn;
+use crate::web::session::{SignedIn, over_https};
 use crate::web::viewer::seats::{Full, Seat};
 
 /// The database is asked again so often whether the session lasts, if anything in it changed.
@@ -95,9 +95,9 @@ impl FromRequestParts<WebState> for Admitted {
 
 impl Admitted {
     /// A socket with a cookie must come from our own pages, and say so; a foreign page is refused in any case.
-    pub(crate) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refused> {
+    pub(crate) fn check_origin(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Refused> {
         let says_so = headers.contains_key(header::ORIGIN);
-        let ours = is_ours(headers) == Some(true);
+        let ours = is_ours(headers, over_https(uri)) == Some(true);
         let by_cookie = matches!(self.proof, Proof::Session(_));
         if (says_so && !ours) || (by_cookie && !says_so) {
             return Err(Refused::new(StatusCode::FORBIDDEN, "this socket was not opened by a page of ours"));

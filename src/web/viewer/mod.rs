@@ -13,9 +13,10 @@ pub(crate) mod wish;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 
+use crate::config::base_path::BasePath;
 use crate::web::WebState;
 use crate::web::viewer::admission::{Admitted, Refused};
 use crate::web::viewer::channel::Handshake;
@@ -34,6 +35,12 @@ pub struct Viewers {
 }
 
 impl Viewers {
+    /// Nobody yet; their links stand under this path.
+    #[must_use]
+    pub fn new(base: BasePath) -> Self {
+        Self { painted: Painted::new(base), ..Self::default() }
+    }
+
     /// How many tabs, polls and streams follow now.
     pub fn count(&self) -> usize {
         self.seats.count()
@@ -44,11 +51,12 @@ impl Viewers {
 pub(crate) async fn live(
     State(state): State<WebState>,
     headers: HeaderMap,
+    uri: Uri,
     admitted: Result<Admitted, Response>,
     handshake: Result<Handshake, Refused>,
 ) -> Result<Response, Response> {
     let admitted = admitted?;
-    admitted.check_origin(&headers).map_err(IntoResponse::into_response)?;
+    admitted.check_origin(&headers, &uri).map_err(IntoResponse::into_response)?;
     let handshake = handshake.map_err(IntoResponse::into_response)?;
     let seat = admitted.sit_down(&state).map_err(IntoResponse::into_response)?;
     let answer = handshake.answer();

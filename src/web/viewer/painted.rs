@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::base::id::Cursor;
 use crate::base::ring::Counts;
+use crate::config::base_path::BasePath;
 use crate::live::filter::LineFilter;
 use crate::live::hub::{Hub, Lines};
 use crate::live::kept::Piece;
@@ -41,6 +42,7 @@ const LONGEST: usize = 48 << 10;
 /// Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Painted {
+    base: BasePath,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -89,6 +91,11 @@ pub(crate) struct Batch {
 }
 
 impl Painted {
+    /// Nothing yet; its links stand under this path.
+    pub(crate) fn new(base: BasePath) -> Self {
+        Self { base, ..Self::default() }
+    }
+
     /// Messages that bring a viewer of the status, or of one dispatcher, from `version` to the present one.
     pub(crate) fn patch(&self, hub: &Hub, version: u64, only: Option<&Arc<str>>) -> (u64, Arc<[Utf8Bytes]>) {
         if hub.version() == version {
@@ -126,7 +133,7 @@ impl Painted {
         if let Some((.., told)) = self.lock().histories.iter().find(known) {
             return Ok(told.clone());
         }
-        let html = history(store, name).await?;
+        let html = history(store, name, &self.base).await?;
         let mut hasher = DefaultHasher::new();
         html.hash(&mut hasher);
         let mark = format!("{:016x}", hasher.finish());
@@ -146,7 +153,7 @@ impl Painted {
             let known =
                 self.lock().rows.get(&dispatcher.name).filter(|(of, _)| of == version).map(|(_, row)| row.clone());
             rows.push(known.unwrap_or_else(|| {
-                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher, changed.live));
+                let row = wire::row(&dispatcher.name, &dispatcher_row(dispatcher, changed.live, &self.base));
                 self.lock().rows.insert(dispatcher.name.clone(), (*version, Arc::clone(&row)));
                 row
             }));
@@ -158,7 +165,7 @@ impl Painted {
         let mut patch = wire::Patch {
             version: changed.version,
             live: changed.live,
-            link: changed.link.as_ref().map(|link| (link, link_pill(link), stale_or_none(link))),
+            link: changed.link.as_ref().map(|link| (link, link_pill(link, &self.base), stale_or_none(link))),
             // it says also whether the node can be reached
             node: (changed.link.is_some() || changed.node.is_some())
                 .then(|| node_strip(hub.node().as_ref(), &hub.link())),

@@ -10,6 +10,7 @@ use switchboard::auth::sign_in::SignIn;
 use switchboard::base::clock::{Clock as _, SharedClock, SystemClock};
 use switchboard::base::id::{Epoch, NodeId, random_u64};
 use switchboard::base::shutdown::Shutdown;
+use switchboard::config::base_path::BasePath;
 use switchboard::config::settings::{Fixed, Settings};
 use switchboard::control::{Actor, Control};
 use switchboard::live::hub::Hub;
@@ -97,6 +98,8 @@ impl Stage {
         let control =
             Control::new(store.clone(), Some(client.clone()), in_force.clone(), Arc::clone(&fixed), Arc::clone(&clock));
         let web: WebState = Arc::new(Web {
+            base: BasePath::default(),
+            certificate: watch::channel(None).1,
             hub,
             store,
             database: "SQLite".into(),

@@ -12,6 +12,7 @@ use switchboard::auth::sign_in::SignIn;
 use switchboard::base::clock::{Clock as _, SharedClock, SystemClock, Timestamp};
 use switchboard::base::id::{Epoch, ExecutionId, NodeId};
 use switchboard::base::shutdown::Shutdown;
+use switchboard::config::base_path::BasePath;
 use switchboard::config::settings::{Fixed, Settings};
 use switchboard::control::Control;
 use switchboard::live::{feed, hub::Hub, stored};
@@ -82,6 +83,11 @@ impl Site {
 
     /// With or without a service node, and with settings fixed outside the database.
     pub(crate) async fn start(with_service: bool, fixed: Fixed) -> Self {
+        Self::under(BasePath::default(), with_service, fixed).await
+    }
+
+    /// The same, under a base path.
+    pub(crate) async fn under(base: BasePath, with_service: bool, fixed: Fixed) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let clock: SharedClock = Arc::new(SystemClock);
         let (shutdown, data) = (Shutdown::new(), tempfile::tempdir().unwrap());
@@ -114,6 +120,8 @@ impl Site {
             Arc::clone(&clock),
         );
         let web = Arc::new(Web {
+            base: base.clone(),
+            certificate: watch::channel(None).1,
             hub,
             store: store.clone(),
             database: "SQLite, data/switchboard.db".to_owned(),
@@ -124,7 +132,7 @@ impl Site {
             messenger,
             clock,
             shutdown: shutdown.clone(),
-            viewers: switchboard::web::viewer::Viewers::default(),
+            viewers: switchboard::web::viewer::Viewers::new(base),
         });
         let site = Self { router: router(Arc::clone(&web)), web, store, shutdown, _data: data };
         site.fill().await;
