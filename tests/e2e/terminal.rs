@@ -296,6 +296,6 @@ async fn the_doctor_tries_an_endpoint_and_a_key_before_they_are_saved() {
         so(asked.code == Some(1) && asked.stdout.contains("not_allowed"))
     })
     .await;
-    let none = stage.run(&["doctor", "--endpoint", "tcp://host"]).await;
-    assert!(none.code == Some(1) && none.stderr.contains("needs a port"), "{}", none.stderr);
+    let mistyped = stage.run(&["doctor", "--endpoint", "tcp://host"]).await;
+    assert!(mistyped.code == Some(1) && mistyped.stderr.contains("needs a port"), "{}", mistyped.stderr);
 }
