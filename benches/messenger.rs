@@ -1,4 +1,5 @@
-//! What the messenger costs over the pipe, beside a bare Unix socket in the same run, turn by turn.
+//! What the messenger costs over the pipe and over TCP on this machine, beside a bare socket of the same kind in the same run,
+//! turn by turn.
 //!
 //! `cargo bench --bench messenger`, or with the number of rounds: `cargo bench --bench messenger -- 9`. The way measured is the
 //! whole one: batch, seal, write, read, open, unpack, client, its queue, the task that takes from it. Ratios count; the
@@ -11,7 +12,7 @@
     reason = "a benchmark prints its figures, or panics"
 )]
 
-use std::path::Path;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,14 +21,15 @@ use secrecy::ExposeSecret;
 use switchboard::base::clock::SystemClock;
 use switchboard::base::id::NodeId;
 use switchboard::base::shutdown::Shutdown;
+use switchboard::config::endpoint::Host;
 use switchboard::messenger::client::{Client, Incoming};
 use switchboard::messenger::endpoint::Endpoint;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
 use switchboard::messenger::secure::{Receiver, Sender};
 use switchboard::messenger::server::Server;
 use switchboard::messenger::{Identity, Pace};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 /// The length of every message, in bytes; the first eight tell when it was sent.
@@ -64,24 +66,57 @@ async fn main() {
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(7_usize);
     let directory = tempfile::tempdir().unwrap();
     let shutdown = Shutdown::new();
-    let mut ours = open(directory.path(), &shutdown).await;
-    let mut bare = UnixStream::pair().unwrap();
-    let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+    let mut pipe =
+        Turns::of(Endpoint::Pipe(directory.path().join("bench.sock")), UnixStream::pair().unwrap(), &shutdown).await;
+    let (socket, free) = tcp_pair().await;
+    let mut tcp = Turns::of(free, socket, &shutdown).await;
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
-        let result;
-        (bare, result) = bare_round(bare, &shutdown).await;
-        plain.push(result);
-        let result;
-        (ours, result) = our_round(ours, &shutdown).await;
-        sealed.push(result);
+        pipe = pipe.turn(&shutdown).await;
+        tcp = tcp.turn(&shutdown).await;
     }
-    print(&plain, &sealed, rounds);
+    print("Pipe", "bare Unix socket", &pipe.plain, &pipe.sealed, rounds);
+    println!();
+    print("TCP on one machine", "bare TCP socket", &tcp.plain, &tcp.sealed, rounds);
     shutdown.stop();
 }
 
-async fn open(directory: &Path, shutdown: &Shutdown) -> Ours {
-    let endpoint = Endpoint::Pipe(directory.join("bench.sock"));
+/// One kind of socket, bare and with the messenger over it, and what was measured so far.
+struct Turns<S> {
+    bare: (S, S),
+    ours: Ours,
+    plain: Vec<Round>,
+    sealed: Vec<Round>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Turns<S> {
+    async fn of(endpoint: Endpoint, bare: (S, S), shutdown: &Shutdown) -> Self {
+        Self { bare, ours: open(endpoint, shutdown).await, plain: Vec::new(), sealed: Vec::new() }
+    }
+
+    async fn turn(self, shutdown: &Shutdown) -> Self {
+        let Self { bare, ours, mut plain, mut sealed } = self;
+        let (bare, result) = bare_round(bare, shutdown).await;
+        plain.push(result);
+        let (ours, result) = our_round(ours, shutdown).await;
+        sealed.push(result);
+        Self { bare, ours, plain, sealed }
+    }
+}
+
+/// Two ends of one connection over the loopback, and an endpoint that is free.
+async fn tcp_pair() -> ((TcpStream, TcpStream), Endpoint) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let pair = (dialled.unwrap(), accepted.unwrap().0);
+    pair.0.set_nodelay(true).unwrap();
+    pair.1.set_nodelay(true).unwrap();
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    (pair, Endpoint::Tcp { host: Host::Address(free.ip()), port: free.port() })
+}
+
+async fn open(endpoint: Endpoint, shutdown: &Shutdown) -> Ours {
     let key = Key::generate();
     let again = Key::from_base64(key.to_base64().expose_secret()).unwrap();
     let identity = |name| Identity { node: NodeId::new(name) };
@@ -100,7 +135,10 @@ async fn answer(mut receiver: Receiver) {
     while let Ok(Some(_)) = receiver.recv().await {}
 }
 
-async fn bare_round(pair: (UnixStream, UnixStream), shutdown: &Shutdown) -> ((UnixStream, UnixStream), Round) {
+async fn bare_round<S>(pair: (S, S), shutdown: &Shutdown) -> ((S, S), Round)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut writer, mut reader) = pair;
     let born = Instant::now();
 
@@ -251,9 +289,9 @@ fn median(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-fn print(plain: &[Round], sealed: &[Round], rounds: usize) {
-    println!("Pipe, {SIZE}-byte messages, medians of {rounds} rounds, turn by turn:\n");
-    println!("| | bare Unix socket | messenger | ratio | goal |");
+fn print(kind: &str, bare: &str, plain: &[Round], sealed: &[Round], rounds: usize) {
+    println!("{kind}, {SIZE}-byte messages, medians of {rounds} rounds, turn by turn:\n");
+    println!("| | {bare} | messenger | ratio | goal |");
     println!("|---|---|---|---|---|");
     let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
     let millions = 1e-6;

@@ -7,7 +7,7 @@
 //!  │ dispatchers  log │ ──────────▶ │    messenger    │ ─────────▶ │ feed ▶ hub ▶ viewers │ ─▶ browser
 //!  │   runner ▶ feed  │             │ envelope        │            │         pages        │
 //!  └──────────────────┘ ◀────────── │ secure channel  │ ◀───────── └─────────────────────┘
-//!          │             commands   │ pipe, memory    │  commands             │
+//!          │             commands   │ pipe tcp memory │  commands             │
 //!          │                        └─────────────────┘                       │
 //!          ▼                                                                  ▼
 //!  ┌───────────────────────────────────── store ───────────────────────────────────────────┐

@@ -96,7 +96,7 @@ impl Drop for Place {
 fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address => address,
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -104,38 +104,39 @@ fn origin(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
     fn only_allowed_networks_come_in_however_the_address_is_written() {
         let admission = Arc::new(Admission::default());
-        assert!(admission.admit(address("203.0.113.9")).is_ok(), "none named: every one");
+        assert!(admission.admit(Some(address("203.0.113.9"))).is_ok(), "none named: every one");
         admission.allow(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
-        for allowed in [address("10.1.2.3"), address("::ffff:10.1.2.3"), address("fd00::1"), None] {
+        for allowed in [Some(address("10.1.2.3")), Some(address("::ffff:10.1.2.3")), Some(address("fd00::1")), None] {
             assert!(admission.admit(allowed).is_ok(), "{allowed:?}");
         }
         for refused in ["11.0.0.1", "::ffff:11.0.0.1", "127.0.0.1", "::1", "2001:db8::1", "::10.1.2.3"] {
-            assert!(matches!(admission.admit(address(refused)), Err(Error::Stranger(_))), "{refused}");
+            assert!(matches!(admission.admit(Some(address(refused))), Err(Error::Stranger(_))), "{refused}");
         }
         admission.allow(Vec::new());
-        assert!(admission.allows(address("11.0.0.1")));
+        assert!(admission.allows(Some(address("11.0.0.1"))));
     }
 
     #[test]
     fn one_address_has_few_places_and_all_together_a_bound() {
         let admission = Arc::new(Admission::default());
-        let few =
-            |text: &str| (0..MAX_PENDING_EACH).map(|_| admission.admit(address(text)).unwrap()).collect::<Vec<_>>();
+        let few = |text: &str| {
+            (0..MAX_PENDING_EACH).map(|_| admission.admit(Some(address(text))).unwrap()).collect::<Vec<_>>()
+        };
         let first = few("2001:db8::1");
         // another address of the same customer
-        assert!(matches!(admission.admit(address("2001:db8::ffff:1")), Err(Error::Crowded(_))));
-        let other = admission.admit(address("2001:db8:0:1::1")).unwrap();
+        assert!(matches!(admission.admit(Some(address("2001:db8::ffff:1"))), Err(Error::Crowded(_))));
+        let other = admission.admit(Some(address("2001:db8:0:1::1"))).unwrap();
         drop(first);
         drop(other);
         let all: Vec<_> = (0..MAX_PENDING / MAX_PENDING_EACH).map(|n| few(&format!("10.0.0.{n}"))).collect();
-        assert!(matches!(admission.admit(address("10.9.9.9")), Err(Error::Busy)));
+        assert!(matches!(admission.admit(Some(address("10.9.9.9"))), Err(Error::Busy)));
         assert!(matches!(admission.admit(None), Err(Error::Busy)));
         drop(all);
         let pending = admission.pending.lock().unwrap();

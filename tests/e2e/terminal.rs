@@ -261,3 +261,41 @@ async fn a_setting_saved_past_a_node_that_has_it_fixed_says_where_it_stays() {
     let free = stage.run(&["settings", "set", "Retention.LogAge", "3d"]).await;
     assert_eq!((free.code, free.stderr.as_str()), (Some(0), ""));
 }
+
+#[tokio::test]
+async fn the_doctor_tries_an_endpoint_and_a_key_before_they_are_saved() {
+    let stage = Stage::new().await;
+    let node = stage.node().ready().await;
+    let robot = stage.robot(&node.url()).await;
+    robot.until_live(PATIENCE).await;
+    // the pipe in force
+    let said = stage.run(&["doctor"]).await.good();
+    assert!(said.contains("handshake  ok") && said.contains("the same key"), "{said}");
+    // nobody listens there yet
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tcp = format!("tcp://127.0.0.1:{port}");
+    let early = stage.run(&["doctor", "--json", "--endpoint", &tcp]).await;
+    let found: Value = serde_json::from_str(&early.stdout).expect("JSON");
+    assert_eq!((early.code, found["finding"].as_str()), (Some(1), Some("refused")), "{found}");
+    // saved, the node moves there by itself
+    robot.set("Service.MessengerEndpoint", &tcp).await;
+    eventually("a node that listens at the port", async || {
+        so(stage.run(&["doctor", "--endpoint", &tcp]).await.code == Some(0))
+    })
+    .await;
+    robot.until_live(PATIENCE).await;
+    // another key, typed, without a data directory
+    let key = format!("{}=\n", "A".repeat(43));
+    let wrong = run(bare_command().args(["doctor", "--key-stdin", "--json", "--endpoint", &tcp]), &key).await;
+    let found: Value = serde_json::from_str(&wrong.stdout).expect("JSON");
+    assert_eq!((wrong.code, found["finding"].as_str()), (Some(1), Some("wrong_key")), "{found}");
+    // nobody from this machine may dial
+    robot.set("Service.MessengerAllowedNetworks", "10.0.0.0/8").await;
+    eventually("a refusal", async || {
+        let asked = stage.run(&["doctor", "--json"]).await;
+        so(asked.code == Some(1) && asked.stdout.contains("not_allowed"))
+    })
+    .await;
+    let mistyped = stage.run(&["doctor", "--endpoint", "tcp://host"]).await;
+    assert!(mistyped.code == Some(1) && mistyped.stderr.contains("needs a port"), "{}", mistyped.stderr);
+}

@@ -110,7 +110,7 @@ pub(crate) async fn respond(
 
 /// Tells a peer, without waiting and before it is read, why it is not let in.
 pub(crate) fn turn_away(mut link: Link, why: &Error) {
-    refuse(&mut link, code(why));
+    refuse(&mut link, if matches!(why, Error::Stranger(_)) { CODE_NETWORK } else { CODE_BUSY });
 }
 
 async fn greet_and_prove(
@@ -201,8 +201,6 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::VersionMismatch { .. } => CODE_VERSION,
         Error::KeyMismatch { .. } => CODE_KEY,
-        Error::Busy | Error::Crowded(_) => CODE_BUSY,
-        Error::Stranger(_) => CODE_NETWORK,
         _ => CODE_MALFORMED,
     }
 }

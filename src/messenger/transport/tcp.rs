@@ -289,7 +289,7 @@ mod tests {
         Tcp::new(Host::Address(Ipv4Addr::LOCALHOST.into()), port)
     }
 
-    async fn listening() -> (std::net::TcpListener, SocketAddr) {
+    fn listening() -> (std::net::TcpListener, SocketAddr) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_refused_and_named() {
-        let (listener, address) = listening().await;
+        let (listener, address) = listening();
         drop(listener);
         let error = here(address.port()).connect().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -315,9 +315,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_address_that_answers_is_taken_whatever_the_others_say() {
-        let (gone, dead) = listening().await;
+        let (gone, dead) = listening();
         drop(gone);
-        let (_listener, alive) = listening().await;
+        let (_listener, alive) = listening();
         let link = connect(&[dead, alive]).await.unwrap();
         assert_eq!(link.address, Some(Ipv4Addr::LOCALHOST.into()));
     }
@@ -343,7 +343,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_listens_is_not_pushed_aside_and_a_strange_address_is_refused() {
-        let (_first, address) = listening().await;
+        let (_first, address) = listening();
         let second = here(address.port()).listen().await.err().unwrap();
         assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
         assert!(second.to_string().contains(&address.to_string()), "{second}");
@@ -361,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_ends_are_tuned() {
-        let (listener, address) = listening().await;
+        let (listener, address) = listening();
         let socket = TcpStream::connect(address).await.unwrap();
         tune(&socket).unwrap();
         assert!(sockopt::tcp_nodelay(&socket).unwrap() && sockopt::socket_keepalive(&socket).unwrap());
