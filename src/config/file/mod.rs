@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(config.listen, Some("[::]:8080".parse().unwrap()));
         assert_eq!(config.advertise.as_deref(), Some("service-1:5000"));
         let settings: Vec<_> = config.settings.iter().map(|s| (s.name, &*s.value, s.line, s.column)).collect();
-        assert_eq!(settings, [("Service.PollInterval", "5s", 8, 13), ("Diagnostics.Kept", "50", 9, 25)]);
+        assert_eq!(settings, [("Service.PollInterval", "5s", 9, 13), ("Diagnostics.Kept", "50", 10, 25)]);
         assert_eq!(config.base_path.clone().unwrap().as_str(), "/switchboard");
         let tls = (config.tls_cert.as_deref(), config.tls_key.as_deref());
         assert_eq!(tls, (Some(Path::new("/etc/tls.crt")), Some(Path::new("/etc/tls.key"))));
