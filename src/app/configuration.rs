@@ -1,5 +1,6 @@
 //! What the operator said before the start: flag, environment, file, default; every problem at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,12 @@ use secrecy::SecretBox;
 use zeroize::Zeroize as _;
 
 use crate::app::cli::Global;
+use crate::base::visible::visible;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
-use crate::config::schema::SETTINGS;
-use crate::config::settings::{Fixed, Source, unknown_variable};
+use crate::config::schema::{SETTINGS, Setting};
+use crate::config::settings::{Fixed, Source, unknown_setting, unknown_variable};
+use crate::config::together::Clash;
 
 /// Where the pages are unless somebody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -72,8 +75,10 @@ impl Configuration {
             }
         };
         let mut fixed = Fixed::default();
+        let file = global.config.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
         for setting in &from_file.settings {
-            if let Err(bad) = fixed.set(setting.name, &setting.value, Source::File) {
+            let place = format!("{file}, line {}", setting.line);
+            if let Err(bad) = fixed.set_at(setting.name, &setting.value, Source::File, place) {
                 problems.push(format!("line {}: {}: {bad}", setting.line, setting.name));
             }
         }
@@ -89,6 +94,8 @@ impl Configuration {
             std::env::vars_os().filter_map(|(variable, _)| unknown_variable(&variable.to_string_lossy())).collect();
         unknown.sort_unstable();
         problems.append(&mut unknown);
+        flags(&global.set, &mut fixed, &mut problems);
+        problems.extend(fixed.clashes().into_iter().map(|clash| clash_of(&fixed, &clash)));
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));
@@ -101,6 +108,40 @@ impl Configuration {
             encryption_key,
         })
     }
+}
+
+/// Takes in `--set NAME=VALUE`.
+fn flags(set: &[String], fixed: &mut Fixed, problems: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for flag in set {
+        let Some((name, value)) = flag.split_once('=') else {
+            problems
+                .push(format!("--set {}: has no `=`; allowed: NAME=VALUE, as Service.PollInterval=5s", visible(flag)));
+            continue;
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let Some(setting) = Setting::find(name) else {
+            problems.push(format!("--set: {}", unknown_setting(&visible(name))));
+            continue;
+        };
+        if setting.secret {
+            problems.push(format!(
+                "--set {}: is secret, and a command line can be read by everybody on this machine; use the variable {}",
+                setting.name,
+                setting.variable()
+            ));
+        } else if !names.insert(setting.name) {
+            problems.push(format!("--set {}: is given twice; allowed: each setting once", setting.name));
+        } else if let Err(bad) = fixed.set(setting.name, value, Source::Flag) {
+            problems.push(format!("--set {}: {bad}; allowed: {}", setting.name, setting.kind.allowed()));
+        }
+    }
+}
+
+/// What does not go together, with where each of the two stands.
+fn clash_of(fixed: &Fixed, clash: &Clash) -> String {
+    let places = clash.names.iter().filter_map(|name| Some(fixed.claim(name)?.place.as_str()));
+    format!("{}: {}", places.collect::<Vec<_>>().join(" and "), clash.why)
 }
 
 fn encryption_key(text: Option<String>, problems: &mut Vec<String>) -> Option<Arc<SecretBox<[u8; 32]>>> {
@@ -120,6 +161,52 @@ fn encryption_key(text: Option<String>, problems: &mut Vec<String>) -> Option<Ar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schema::name;
+
+    fn flagged(set: &[&str]) -> (Fixed, Vec<String>) {
+        let (mut fixed, mut problems) = (Fixed::default(), Vec::new());
+        let set: Vec<String> = set.iter().map(|&flag| flag.to_owned()).collect();
+        flags(&set, &mut fixed, &mut problems);
+        (fixed, problems)
+    }
+
+    #[test]
+    fn a_flag_fixes_a_setting() {
+        let (fixed, problems) = flagged(&["service.pollinterval=5", "Service.MessengerEndpoint=pipe:/a=b.sock"]);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(fixed.claim(name::POLL_INTERVAL).unwrap().value, "5s");
+        assert_eq!(fixed.claim(name::MESSENGER_ENDPOINT).unwrap().value, "pipe:/a=b.sock");
+    }
+
+    #[test]
+    fn every_bad_flag_is_told_and_no_secret_repeated() {
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let (fixed, problems) = flagged(&[
+            "Service.PollInterval",
+            "PollInterval=5s",
+            "Service.PollInterval=never",
+            "Service.StopPatience=5s",
+            "Service.StopPatience=6s",
+            &format!("Service.MessengerKey={key}"),
+        ]);
+        for words in
+            ["NAME=VALUE", "Service.PollInterval is meant", "from 1s to 1m", "given twice", "SERVICE_MESSENGERKEY"]
+        {
+            assert!(problems.iter().any(|problem| problem.contains(words)), "{words}: {problems:#?}");
+        }
+        assert!(problems.len() == 5 && !problems.concat().contains(key));
+        assert_eq!(fixed.claim(name::STOP_PATIENCE).unwrap().value, "5s");
+    }
+
+    #[test]
+    fn settings_fixed_against_each_other_are_told_with_their_places() {
+        let (mut fixed, _) = flagged(&["Web.SessionAge=1h"]);
+        fixed.set_at(name::SESSION_IDLE, "2h", Source::File, "sb.toml, line 7".to_owned()).unwrap();
+        let said = clash_of(&fixed, &fixed.clashes()[0]);
+        for words in ["sb.toml, line 7 and --set Web.SessionAge", "Web.SessionIdle (2h)", "Web.SessionAge (1h)"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
 
     #[test]
     fn a_key_that_is_none_is_a_problem_that_does_not_repeat_it() {

@@ -1,9 +1,12 @@
 //! Floor 1: configuration: what the operator says before the start, and the settings that can change while running.
 
+pub mod diff;
+pub mod export;
 pub mod file;
 pub mod job;
 pub mod problem;
 pub mod program;
 pub mod schema;
 pub mod settings;
+pub mod together;
 pub mod value;

@@ -1,16 +1,16 @@
 //! Floor 3: the one door for actions: run, pause, cancel, change a setting. Checks, row, audit, wake-up.
 
 mod diagnostics;
+pub mod import;
 pub mod keys;
+pub mod past;
 mod runs;
 mod settings;
 pub mod users;
 
-use tokio::sync::watch;
-
 use crate::auth::access::{Right, allow};
 use crate::base::clock::SharedClock;
-use crate::config::settings::{Fixed, Settings};
+use crate::config::settings::Fixed;
 use crate::messenger::client::Client;
 use crate::model::audit::NewAuditEntry;
 use crate::model::execution::Execution;
@@ -113,7 +113,6 @@ pub struct Change {
 pub struct Control {
     store: Store,
     messenger: Option<Client>,
-    settings: watch::Receiver<std::sync::Arc<Settings>>,
     fixed: std::sync::Arc<Fixed>,
     clock: SharedClock,
     stopping: std::sync::Arc<dyn Fn() -> bool + Send + Sync>,
@@ -121,14 +120,8 @@ pub struct Control {
 
 impl Control {
     /// `messenger` is none where there is none to wake (a command line without a pipe).
-    pub fn new(
-        store: Store,
-        messenger: Option<Client>,
-        settings: watch::Receiver<std::sync::Arc<Settings>>,
-        fixed: std::sync::Arc<Fixed>,
-        clock: SharedClock,
-    ) -> Self {
-        Self { store, messenger, settings, fixed, clock, stopping: std::sync::Arc::new(|| false) }
+    pub fn new(store: Store, messenger: Option<Client>, fixed: std::sync::Arc<Fixed>, clock: SharedClock) -> Self {
+        Self { store, messenger, fixed, clock, stopping: std::sync::Arc::new(|| false) }
     }
 
     /// With a way to know whether the service is stopping, so that nobody is promised a run that does not begin now.
