@@ -97,7 +97,7 @@ fn tell_where_it_stays(setting: &Value) {
         let text = |key: &str| node[key].as_str().map(visible);
         let value = text("in_force").or_else(|| text("wanted")).unwrap_or_default();
         complain(&format!(
-            "saved; but {} has it fixed ({value}) by its configuration file or environment, where it stays",
+            "saved; but {} has it fixed ({value}) by its flag, configuration file or environment, where it stays",
             text("node").unwrap_or_default()
         ));
     }

@@ -132,6 +132,7 @@ async fn page(
 
 fn told(setting: &Setting, change: Step, present: i64) -> Past {
     let words = |stand: &Stand| match stand {
+        Stand::Default if setting.secret => EN.value_unset.to_owned(),
         Stand::Default if setting.default.is_empty() => EN.value_default_empty.to_owned(),
         Stand::Default => EN.value_default.with("value", setting.default).plain(),
         Stand::Secret => EN.value_secret.to_owned(),

@@ -36,7 +36,7 @@ struct ImportPage {
 
 #[derive(Template)]
 #[template(path = "live/troubles.html")]
-struct Troubles {
+struct NotInForce {
     t: &'static Texts,
     frame: Frame,
     troubles: Vec<Trouble>,
@@ -97,5 +97,5 @@ pub(crate) async fn troubles_now(
     Behind(Nothing {}, _): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings);
-    Ok(show(&Troubles { t: EN, frame, troubles: troubles(&web).await? }))
+    Ok(show(&NotInForce { t: EN, frame, troubles: troubles(&web).await? }))
 }
