@@ -115,10 +115,15 @@ export function startActions() {
     if (button?.dataset.confirm && !(await ask(button))) return;
     send(form, button);
   });
+  document.addEventListener('change', async (event) => {
+    const into = document.getElementById(event.target.dataset?.into);
+    if (into && event.target.files?.[0]) into.value = await event.target.files[0].text();
+  });
   document.addEventListener('click', async (event) => {
+    const link = event.target.closest?.('[data-copy-link]')?.dataset.copyLink;
     const from = document.getElementById(event.target.closest?.('[data-copy]')?.dataset.copy);
-    if (!from) return;
-    const done = await copyText(from.textContent.trim());
+    if (!from && !link) return;
+    const done = await copyText(link ? new URL(link, window.location.href).href : from.textContent.trim());
     say(done ? words.copiedIt : words.notCopied, done ? 'good' : 'bad');
   });
 }

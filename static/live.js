@@ -1,6 +1,7 @@
 // Brings a page to life: one connection, rows that follow the service, a log, times that tick, actions that answer.
 
 import { say, startActions } from './actions.js';
+import { startFresh } from './fresh.js';
 import { Link } from './link.js';
 import { startLog } from './log.js';
 import { followRun } from './run.js';
@@ -17,6 +18,7 @@ document.documentElement.classList.add('scripted');
 startTimes();
 startRows();
 startActions();
+startFresh(showTimes);
 showTab();
 
 /** On a phone the menu is wider than the page: the tab that is open is in sight. */

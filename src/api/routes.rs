@@ -6,7 +6,9 @@ use crate::api::request::Answer;
 use crate::api::route::{Described, Parameter, Route};
 use crate::api::types::executions::{ExecutionItem, ExecutionsAnswer, RunAnswer, RunBody, ToldAnswer};
 use crate::api::types::logs::LogsAnswer;
-use crate::api::types::settings::{GenerateBody, SettingBody, SettingItem, SettingsAnswer};
+use crate::api::types::settings::{
+    ExportAnswer, GenerateBody, HistoryAnswer, ImportAnswer, ImportBody, SettingBody, SettingItem, SettingsAnswer,
+};
 use crate::api::types::state::{Dispatcher, DispatchersAnswer, NodesAnswer, StatusAnswer};
 use crate::api::types::users::{AuditAnswer, RolesBody, TokenAnswer, UserBody, UserCreated, UserItem, UsersAnswer};
 use crate::api::types::{Document, Done};
@@ -183,6 +185,28 @@ pub(crate) static ROUTES: &[Route] = &[
         handler: |api, call| Box::pin(settings::list(api, call)),
     },
     Route {
+        name: "settings:export",
+        method: Method::GET,
+        template: "/api/settings:export",
+        right: LOOK,
+        summary: "What the database holds of settings, as TOML; secrets as placeholders.",
+        query: &[parameter("all", "`true`: also what stands at its default.")],
+        body: None,
+        answer: Described::of::<ExportAnswer>(),
+        handler: |api, call| Box::pin(settings::export(api, call)),
+    },
+    Route {
+        name: "settings:import",
+        method: Method::POST,
+        template: "/api/settings:import",
+        right: ACT,
+        summary: "Takes settings in from TOML, all or none; everything wrong is told at once. Placeholders leave a secret as it is.",
+        query: &[],
+        body: Some((Described::of::<ImportBody>(), true)),
+        answer: Described::of::<ImportAnswer>(),
+        handler: |api, call| Box::pin(settings::import(api, call)),
+    },
+    Route {
         name: "settings:show",
         method: Method::GET,
         template: "/api/settings/{name}",
@@ -192,6 +216,17 @@ pub(crate) static ROUTES: &[Route] = &[
         body: None,
         answer: Described::of::<SettingItem>(),
         handler: |api, call| Box::pin(settings::show(api, call)),
+    },
+    Route {
+        name: "settings:history",
+        method: Method::GET,
+        template: "/api/settings/{name}/history",
+        right: LOOK,
+        summary: "The changes of a setting, newest first: by whom, when, from what to what; a secret's values are never told.",
+        query: &[LIMIT],
+        body: None,
+        answer: Described::of::<HistoryAnswer>(),
+        handler: |api, call| Box::pin(settings::history(api, call)),
     },
     Route {
         name: "settings:save",

@@ -7,11 +7,16 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
 use crate::api::status::on_node;
-use crate::api::types::settings::{GenerateBody, SettingBody, SettingItem, SettingsAnswer};
+use crate::api::types::settings::{
+    ExportAnswer, GenerateBody, HistoryAnswer, HistoryItem, ImportAnswer, ImportBody, ImportItem, SettingBody,
+    SettingItem, SettingsAnswer, SourceItem,
+};
 use crate::config::schema::name::MESSENGER_KEY;
 use crate::config::schema::{SETTINGS, Setting};
-use crate::config::settings::{Settings, Source, unknown_setting};
+use crate::config::settings::{Claim, Settings, Source, unknown_setting};
 use crate::control::Change;
+use crate::control::import::Planned;
+use crate::control::past::{self, Stand, Step};
 use crate::live::applied::{self, Applied};
 use crate::model::setting::{SettingChange, StoredSetting};
 
@@ -29,6 +34,38 @@ pub(crate) async fn list(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError>
 pub(crate) async fn show(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
     let setting = find(&call)?;
     Ok(Answer::json(&Known::read(&api).await?.item(&api, setting).await?))
+}
+
+/// `GET /api/settings/{name}/history`.
+pub(crate) async fn history(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
+    let setting = find(&call)?;
+    let steps = past::of(&api.store, setting, call.limit(50, 1_000)?).await?;
+    Ok(Answer::json(&HistoryAnswer { changes: steps.into_iter().map(history_item).collect() }))
+}
+
+/// `GET /api/settings:export`.
+pub(crate) async fn export(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
+    let all = match call.text("all") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::invalid("all: true or false is allowed")),
+    };
+    Ok(Answer::json(&ExportAnswer { toml: api.control.export(all).await? }))
+}
+
+/// `POST /api/settings:import`.
+pub(crate) async fn import(api: Arc<Api>, call: Call) -> Result<Answer, ApiError> {
+    let body: ImportBody = call.json()?;
+    let plan = api.control.plan_import(&body.toml).await?;
+    if !body.dry_run {
+        api.control.import(call.actor(), &plan).await?;
+    }
+    Ok(Answer::json(&ImportAnswer {
+        saved: !body.dry_run,
+        changes: plan.changes.iter().map(import_item).collect(),
+        same: plan.same as u64,
+        kept: plan.kept.iter().map(|name| (*name).to_owned()).collect(),
+    }))
 }
 
 /// `PUT /api/settings/{name}`.
@@ -97,6 +134,7 @@ impl Known {
             None => api.store.setting_history(Some(setting.name), 1).await?.into_iter().next(),
         };
         let mut item = item(setting, &self.settings, stored, last, api.control.lock_reason(setting.name));
+        item.sources = sources(setting, &api.fixed.claims(setting, stored.map(|stored| stored.value.as_str())));
         item.nodes = self.applied.iter().filter(|one| one.setting.name == setting.name).map(on_node).collect();
         Ok(item)
     }
@@ -126,12 +164,51 @@ fn item(
         value: (!setting.secret).then(|| resolved.value.clone()),
         is_set: resolved.source != Source::Default,
         source: resolved.source.as_str().to_owned(),
+        sources: Vec::new(),
         locked,
         effect: setting.effect.as_str().to_owned(),
         version,
         changed_by,
         changed_at,
         nodes: Vec::new(),
+    }
+}
+
+fn sources(setting: &Setting, claims: &[Claim]) -> Vec<SourceItem> {
+    let item = |(at, claim): (usize, &Claim)| SourceItem {
+        source: claim.source.as_str().to_owned(),
+        value: (!setting.secret).then(|| claim.value.clone()),
+        place: (!claim.place.is_empty()).then(|| claim.place.clone()),
+        wins: at == 0,
+    };
+    claims.iter().enumerate().map(item).collect()
+}
+
+fn history_item(step: Step) -> HistoryItem {
+    let what = match (&step.from, &step.to) {
+        (_, Stand::Default) => "cleared",
+        (Stand::Secret, Stand::Secret) => "replaced",
+        _ => "set",
+    };
+    let value = |stand: Stand| if let Stand::Value(value) = stand { Some(value) } else { None };
+    HistoryItem {
+        version: step.version,
+        changed_by: step.changed_by,
+        changed_at: step.changed_at,
+        what: what.to_owned(),
+        from: value(step.from),
+        to: value(step.to),
+    }
+}
+
+fn import_item(planned: &Planned) -> ImportItem {
+    let open = |value: &Option<String>| value.clone().filter(|_| !planned.setting.secret);
+    ImportItem {
+        name: planned.setting.name.to_owned(),
+        secret: planned.setting.secret,
+        from: open(&planned.from),
+        to: open(&planned.to),
+        effect: planned.setting.effect.as_str().to_owned(),
     }
 }
 

@@ -17,6 +17,9 @@ pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
+    /// Fix a setting on this node: it wins over every other source. May stand several times. Not for secrets.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
     /// What to do; without a command: `run --role all`.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -57,6 +60,9 @@ pub struct Global {
     /// Certificates (PEM) of authorities that `--url` may lead to, besides those of the system.
     #[arg(long, global = true, env = "SWITCHBOARD_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Settings fixed by flags, wherever on the line they stood.
+    #[arg(skip)]
+    pub set: Vec<String>,
 }
 
 /// What to do.
@@ -67,6 +73,9 @@ pub enum Command {
         /// What the node does.
         #[arg(long, env = "SWITCHBOARD_ROLE", default_value = "all", value_parser = parse_role)]
         role: Role,
+        /// Fix a setting on this node: it wins over every other source. May stand several times. Not for secrets.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
     },
     /// Make, list and delete users.
     #[command(subcommand)]
@@ -110,6 +119,9 @@ pub enum Command {
     CheckConfig {
         /// The file; the same as `--config FILE`.
         file: Option<PathBuf>,
+        /// As `run` would be told.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
     },
     /// Bring the database up to date, and do nothing else.
     Migrate,
@@ -223,6 +235,34 @@ pub enum SettingsCommand {
     Get {
         /// The setting's name.
         name: String,
+        /// Everything about it, as JSON: every source and which wins, and how it stands on each node.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who changed a setting, when, from what to what.
+    History {
+        /// The setting's name.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the database holds as TOML; secrets as placeholders.
+    Export {
+        /// Also what stands at its default.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Take settings in from a file (`-`: standard input), all or none; what it does not name stays as it is.
+    Import {
+        /// As `export` printed it.
+        file: PathBuf,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Change a setting; `-` as the value reads it from standard input (for secrets).
     Set {
@@ -244,6 +284,20 @@ pub enum SettingsCommand {
     },
 }
 
+impl Cli {
+    /// What to do, and every option for it: the flags that fix settings may stand before and after the command.
+    #[must_use]
+    pub fn take_apart(self) -> (Global, Command) {
+        let Self { mut global, set, command } = self;
+        let mut command = command.unwrap_or(Command::Run { role: Role::All, set: Vec::new() });
+        global.set = set;
+        if let Command::Run { set, .. } | Command::CheckConfig { set, .. } = &mut command {
+            global.set.append(set);
+        }
+        (global, command)
+    }
+}
+
 fn parse_role(text: &str) -> Result<Role, crate::model::node::BadRole> {
     text.parse()
 }
@@ -257,6 +311,19 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_is_lost_wherever_it_stands() {
+        for (line, expected) in [
+            (vec!["switchboard", "--set", "a=1"], vec!["a=1"]),
+            (vec!["switchboard", "--set", "a=1", "run", "--set", "b=2", "--set=c=3"], vec!["a=1", "b=2", "c=3"]),
+            (vec!["switchboard", "check-config", "--set", "b=2", "file"], vec!["b=2"]),
+            (vec!["switchboard", "--set", "a=1", "settings", "list"], vec!["a=1"]),
+        ] {
+            let (global, _) = Cli::try_parse_from(&line).unwrap().take_apart();
+            assert_eq!(global.set, expected, "{line:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the operator said before the start: flag, environment, file, default; every problem at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,12 @@ use crate::config;
 use crate::config::address::{self, Address};
 use crate::config::base_path::BasePath;
 use crate::config::database::DatabaseUrl;
+use crate::base::visible::visible;
 use crate::config::file::{self, FileConfig};
 use crate::config::job::Job;
-use crate::config::schema::SETTINGS;
-use crate::config::settings::{Fixed, Source, unknown_variable};
+use crate::config::schema::{SETTINGS, Setting};
+use crate::config::settings::{Fixed, Source, unknown_setting, unknown_variable};
+use crate::config::together::Clash;
 
 /// Where the pages are unless somebody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -115,8 +118,10 @@ impl Configuration {
             }
         };
         let mut fixed = Fixed::default();
+        let file = global.config.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
         for setting in &from_file.settings {
-            if let Err(bad) = fixed.set(setting.name, &setting.value, Source::File) {
+            let place = format!("{file}, line {}", setting.line);
+            if let Err(bad) = fixed.set_at(setting.name, &setting.value, Source::File, place) {
                 problems.push(format!("line {}: {}: {bad}", setting.line, setting.name));
             }
         }
@@ -145,6 +150,8 @@ impl Configuration {
             global.tls_key.clone().or(from_file.tls_key),
             &mut problems,
         );
+        flags(&global.set, &mut fixed, &mut problems);
+        problems.extend(fixed.clashes().into_iter().map(|clash| clash_of(&fixed, &clash)));
         let encryption_key = encryption_key(std::env::var("SWITCHBOARD_ENCRYPTION_KEY").ok(), &mut problems);
         if !problems.is_empty() {
             return Err(Problems(problems));
@@ -186,6 +193,40 @@ fn database(global: &Global, problems: &mut Vec<String>) -> Option<DatabaseUrl> 
     }
 }
 
+/// Takes in `--set NAME=VALUE`.
+fn flags(set: &[String], fixed: &mut Fixed, problems: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for flag in set {
+        let Some((name, value)) = flag.split_once('=') else {
+            problems
+                .push(format!("--set {}: has no `=`; allowed: NAME=VALUE, as Service.PollInterval=5s", visible(flag)));
+            continue;
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let Some(setting) = Setting::find(name) else {
+            problems.push(format!("--set: {}", unknown_setting(&visible(name))));
+            continue;
+        };
+        if setting.secret {
+            problems.push(format!(
+                "--set {}: is secret, and a command line can be read by everybody on this machine; use the variable {}",
+                setting.name,
+                setting.variable()
+            ));
+        } else if !names.insert(setting.name) {
+            problems.push(format!("--set {}: is given twice; allowed: each setting once", setting.name));
+        } else if let Err(bad) = fixed.set(setting.name, value, Source::Flag) {
+            problems.push(format!("--set {}: {bad}; allowed: {}", setting.name, setting.kind.allowed()));
+        }
+    }
+}
+
+/// What does not go together, with where each of the two stands.
+fn clash_of(fixed: &Fixed, clash: &Clash) -> String {
+    let places = clash.names.iter().filter_map(|name| Some(fixed.claim(name)?.place.as_str()));
+    format!("{}: {}", places.collect::<Vec<_>>().join(" and "), clash.why)
+}
+
 fn encryption_key(text: Option<String>, problems: &mut Vec<String>) -> Option<Arc<SecretBox<[u8; 32]>>> {
     let mut text = text?;
     let decoded = STANDARD.decode(text.trim());
@@ -206,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::app::cli::Cli;
+    use crate::config::schema::name;
 
     fn with_database(url: &str) -> (Option<DatabaseUrl>, Vec<String>) {
         let cli = Cli::try_parse_from(["switchboard", "--database", url]).unwrap();
@@ -224,6 +266,51 @@ mod tests {
         let (url, problems) = with_database("hunter2");
         assert!(url.is_none());
         assert!(problems[0].starts_with("--database: is no URL") && !problems[0].contains("hunter2"), "{problems:?}");
+    }
+
+    fn flagged(set: &[&str]) -> (Fixed, Vec<String>) {
+        let (mut fixed, mut problems) = (Fixed::default(), Vec::new());
+        let set: Vec<String> = set.iter().map(|&flag| flag.to_owned()).collect();
+        flags(&set, &mut fixed, &mut problems);
+        (fixed, problems)
+    }
+
+    #[test]
+    fn a_flag_fixes_a_setting() {
+        let (fixed, problems) = flagged(&["service.pollinterval=5", "Service.MessengerEndpoint=pipe:/a=b.sock"]);
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(fixed.claim(name::POLL_INTERVAL).unwrap().value, "5s");
+        assert_eq!(fixed.claim(name::MESSENGER_ENDPOINT).unwrap().value, "pipe:/a=b.sock");
+    }
+
+    #[test]
+    fn every_bad_flag_is_told_and_no_secret_repeated() {
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        let (fixed, problems) = flagged(&[
+            "Service.PollInterval",
+            "PollInterval=5s",
+            "Service.PollInterval=never",
+            "Service.StopPatience=5s",
+            "Service.StopPatience=6s",
+            &format!("Service.MessengerKey={key}"),
+        ]);
+        for words in
+            ["NAME=VALUE", "Service.PollInterval is meant", "from 1s to 1m", "given twice", "SERVICE_MESSENGERKEY"]
+        {
+            assert!(problems.iter().any(|problem| problem.contains(words)), "{words}: {problems:#?}");
+        }
+        assert!(problems.len() == 5 && !problems.concat().contains(key));
+        assert_eq!(fixed.claim(name::STOP_PATIENCE).unwrap().value, "5s");
+    }
+
+    #[test]
+    fn settings_fixed_against_each_other_are_told_with_their_places() {
+        let (mut fixed, _) = flagged(&["Web.SessionAge=1h"]);
+        fixed.set_at(name::SESSION_IDLE, "2h", Source::File, "sb.toml, line 7".to_owned()).unwrap();
+        let said = clash_of(&fixed, &fixed.clashes()[0]);
+        for words in ["sb.toml, line 7 and --set Web.SessionAge", "Web.SessionIdle (2h)", "Web.SessionAge (1h)"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 
     #[test]

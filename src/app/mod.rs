@@ -297,17 +297,12 @@ impl App {
         let (client, incoming) = Client::start(identity, endpoint, keys, CALM, Arc::clone(&self.clock), &self.shutdown);
         feed::start(&hub, client.clone(), incoming, &self.shutdown);
         stored::start(&hub, self.store.clone(), &self.shutdown);
-        let control = Control::new(
-            self.store.clone(),
-            Some(client.clone()),
-            self.settings.clone(),
-            Arc::clone(&self.fixed),
-            Arc::clone(&self.clock),
-        )
-        .knowing({
-            let hub = hub.clone();
-            move || hub.is_stopping()
-        });
+        let control =
+            Control::new(self.store.clone(), Some(client.clone()), Arc::clone(&self.fixed), Arc::clone(&self.clock))
+                .knowing({
+                    let hub = hub.clone();
+                    move || hub.is_stopping()
+                });
         let api = api::router(Arc::new(Api {
             base: base.clone(),
             hub: hub.clone(),

@@ -23,6 +23,10 @@ pub async fn read(store: &Store, fixed: &Fixed) -> Result<Settings, Error> {
             unread.join(", ")
         );
     }
+    // saved on one node beside what is fixed on another: no node may fail by it
+    for clash in settings.clashes() {
+        tracing::warn!("settings that do not go together are in force: {}", clash.why);
+    }
     Ok(settings)
 }
 

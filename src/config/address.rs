@@ -25,7 +25,8 @@ impl Address {
     /// What is wrong with it; [`ALLOWED`] says what is not.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        if let Ok(address) = text.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
+        let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse::<Ipv6Addr>() {
             return Self::dialable(Host::Address(IpAddr::V6(address).to_canonical()), None, text);
         }
         if text.is_empty() || text.contains("://") {

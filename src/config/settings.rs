@@ -1,10 +1,12 @@
-//! Which source wins: default, database, file, environment; and the settings as the rooms ask for them.
+//! Which source wins: default, database, file, environment, flag; and the settings as the rooms ask for them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::problem::{nearest, shown};
 use crate::config::schema::{HIDDEN, SETTINGS, Setting, VARIABLE_PREFIX};
+use crate::config::together::{Clash, RULES, clashes};
 use crate::config::value::{BadValue, parse_duration, parse_size};
 
 /// Where a value comes from. A later one wins.
@@ -18,6 +20,8 @@ pub enum Source {
     File,
     /// A variable of the environment.
     Environment,
+    /// `--set NAME=VALUE` on the command line.
+    Flag,
 }
 
 impl Source {
@@ -29,35 +33,95 @@ impl Source {
             Self::Database => "database",
             Self::File => "file",
             Self::Environment => "environment",
+            Self::Flag => "flag",
         }
     }
 
     /// Whether a value from here can't be changed in the database.
     #[must_use]
     pub const fn locks(self) -> bool {
-        matches!(self, Self::File | Self::Environment)
+        matches!(self, Self::File | Self::Environment | Self::Flag)
+    }
+}
+
+/// What one source says of a setting.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who says so.
+    pub source: Source,
+    /// The value, in canonical form.
+    pub value: String,
+    /// Where exactly: `switchboard.toml, line 5`, the name of the variable, the flag; empty for database and default.
+    pub place: String,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // the value may be a secret
+        f.debug_struct("Claim").field("source", &self.source).field("place", &self.place).finish_non_exhaustive()
     }
 }
 
 /// Values fixed outside the database, checked at the start; they do not change while the process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fixed {
-    values: BTreeMap<&'static str, (Source, String)>,
+    /// Of each setting what every source says, the strongest first.
+    claims: BTreeMap<&'static str, Vec<Claim>>,
 }
 
 impl Fixed {
-    /// Fixes a setting; the environment wins over the file.
+    /// Fixes a setting; the flag wins over the environment, that over the file.
     ///
     /// # Errors
     /// If there is no such setting or the value is not one of its kind.
     pub fn set(&mut self, name: &str, text: &str, source: Source) -> Result<(), BadValue> {
+        let place = match (source, Setting::find(name)) {
+            (Source::Environment, Some(setting)) => setting.variable(),
+            (Source::Flag, Some(setting)) => format!("--set {}=…", setting.name),
+            _ => String::new(),
+        };
+        self.set_at(name, text, source, place)
+    }
+
+    /// The same, with the place where the value stands.
+    ///
+    /// # Errors
+    /// As [`Fixed::set`].
+    pub fn set_at(&mut self, name: &str, text: &str, source: Source, place: String) -> Result<(), BadValue> {
         let setting = Setting::find(name).ok_or_else(|| BadValue(unknown_setting(name)))?;
         let value = setting.kind.check(text)?;
-        let entry = self.values.entry(setting.name).or_insert_with(|| (source, value.clone()));
-        if source >= entry.0 {
-            *entry = (source, value);
-        }
+        let claims = self.claims.entry(setting.name).or_default();
+        claims.retain(|claim| claim.source != source);
+        claims.push(Claim { source, value, place });
+        claims.sort_by_key(|claim| std::cmp::Reverse(claim.source));
         Ok(())
+    }
+
+    /// What fixes this setting, if something does.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<&Claim> {
+        self.claims.get(name)?.first()
+    }
+
+    /// What every source says of a setting, the strongest first: that one is in force. `stored` is what the database holds; a
+    /// value there that this version can't read says nothing.
+    #[must_use]
+    pub fn claims(&self, setting: &Setting, stored: Option<&str>) -> Vec<Claim> {
+        let unplaced = |source, value| Claim { source, value, place: String::new() };
+        let mut claims = self.claims.get(setting.name).cloned().unwrap_or_default();
+        let stored = stored.and_then(|text| setting.kind.check(text).ok());
+        claims.extend(stored.map(|value| unplaced(Source::Database, value)));
+        claims.push(unplaced(Source::Default, setting.default.to_owned()));
+        claims
+    }
+
+    /// What of this does not go together: settings that are both fixed here, so that nobody could mend it elsewhere.
+    #[must_use]
+    pub fn clashes(&self) -> Vec<Clash> {
+        let (settings, _) = Settings::resolve(self, []);
+        let mut clashes = settings.clashes();
+        clashes.retain(|clash| clash.names.iter().all(|name| self.claims.contains_key(name)));
+        clashes
     }
 }
 
@@ -123,10 +187,18 @@ impl Settings {
                 _ => unread.push(name.to_owned()),
             }
         }
-        for (name, (source, value)) in &fixed.values {
-            values.insert(name, Resolved { value: value.clone(), source: *source });
+        for (name, claims) in &fixed.claims {
+            if let Some(claim) = claims.first() {
+                values.insert(name, Resolved { value: claim.value.clone(), source: claim.source });
+            }
         }
         (Self { values }, unread)
+    }
+
+    /// What of these does not go together.
+    #[must_use]
+    pub fn clashes(&self) -> Vec<Clash> {
+        clashes(RULES, |name| self.text(name))
     }
 
     /// The setting of this name (one of [`crate::config::schema::name`]).
@@ -181,7 +253,41 @@ mod tests {
     use crate::config::schema::name;
 
     #[test]
-    fn environment_wins_over_file_over_database_over_default() {
+    fn flag_wins_over_environment_over_file_over_database_over_default() {
+        let setting = Setting::find(name::POLL_INTERVAL).unwrap();
+        let mut fixed = Fixed::default();
+        let mut expected = vec![(Source::Default, "15s")];
+        let winner = |fixed: &Fixed, stored: &[(&str, &str)]| {
+            let (settings, _) = Settings::resolve(fixed, stored.iter().copied());
+            settings.get(name::POLL_INTERVAL).clone()
+        };
+        assert_eq!(winner(&fixed, &[]).source, Source::Default);
+        let stored = [(name::POLL_INTERVAL, "10s")];
+        expected.insert(0, (Source::Database, "10s"));
+        for (source, value) in [(Source::File, "20s"), (Source::Environment, "30s"), (Source::Flag, "40s")] {
+            fixed.set(name::POLL_INTERVAL, value, source).unwrap();
+            expected.insert(0, (source, value));
+            let claims = fixed.claims(setting, Some("10s"));
+            let found: Vec<_> = claims.iter().map(|claim| (claim.source, claim.value.as_str())).collect();
+            assert_eq!(found, expected);
+            assert_eq!(winner(&fixed, &stored), Resolved { value: value.to_owned(), source });
+            assert!(source.locks());
+        }
+        assert_eq!(fixed.claim(name::POLL_INTERVAL).unwrap().place, "--set Service.PollInterval=…");
+        assert_eq!(fixed.claim(name::STOP_PATIENCE), None);
+    }
+
+    #[test]
+    fn two_settings_fixed_against_each_other_clash_and_one_alone_does_not() {
+        let mut fixed = Fixed::default();
+        fixed.set(name::SESSION_AGE, "1h", Source::File).unwrap();
+        assert!(fixed.clashes().is_empty(), "what the database holds may be shorter");
+        fixed.set(name::SESSION_IDLE, "2h", Source::Environment).unwrap();
+        assert_eq!(fixed.clashes().len(), 1);
+    }
+
+    #[test]
+    fn the_order_in_which_sources_are_read_changes_nothing() {
         let stored = [(name::POLL_INTERVAL, "10s"), (name::STOP_PATIENCE, "5s")];
         let mut fixed = Fixed::default();
         fixed.set("Service.PollInterval", "20s", Source::Environment).unwrap();

@@ -2,16 +2,16 @@
 
 mod diagnostics;
 pub mod doctor;
+pub mod import;
 pub mod keys;
+pub mod past;
 mod runs;
 mod settings;
 pub mod users;
 
-use tokio::sync::watch;
-
 use crate::auth::access::{Right, allow};
 use crate::base::clock::SharedClock;
-use crate::config::settings::{Fixed, Settings};
+use crate::config::settings::Fixed;
 use crate::messenger::client::Client;
 use crate::model::audit::NewAuditEntry;
 use crate::model::execution::Execution;
@@ -114,7 +114,6 @@ pub struct Change {
 pub struct Control {
     store: Store,
     messenger: Option<Client>,
-    settings: watch::Receiver<std::sync::Arc<Settings>>,
     fixed: std::sync::Arc<Fixed>,
     clock: SharedClock,
     stopping: std::sync::Arc<dyn Fn() -> bool + Send + Sync>,
@@ -122,14 +121,8 @@ pub struct Control {
 
 impl Control {
     /// `messenger` is none where there is none to wake (a command line without a pipe).
-    pub fn new(
-        store: Store,
-        messenger: Option<Client>,
-        settings: watch::Receiver<std::sync::Arc<Settings>>,
-        fixed: std::sync::Arc<Fixed>,
-        clock: SharedClock,
-    ) -> Self {
-        Self { store, messenger, settings, fixed, clock, stopping: std::sync::Arc::new(|| false) }
+    pub fn new(store: Store, messenger: Option<Client>, fixed: std::sync::Arc<Fixed>, clock: SharedClock) -> Self {
+        Self { store, messenger, fixed, clock, stopping: std::sync::Arc::new(|| false) }
     }
 
     /// With a way to know whether the service is stopping, so that nobody is promised a run that does not begin now.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use crate::config::schema::Setting;
-use crate::config::schema::name::{MESSENGER_ENDPOINT, MESSENGER_KEY, SESSION_AGE, SESSION_IDLE};
+use crate::config::schema::name::{MESSENGER_ENDPOINT, MESSENGER_KEY};
 use crate::config::settings::{Settings, Source, unknown_setting};
-use crate::config::value::{parse_duration, show_duration};
+use crate::config::together::Clash;
 use crate::control::{Actor, Change, Control, Refusal, quoted};
 use crate::messenger::secure::keys::Key;
-use crate::model::setting::NodeSetting;
+use crate::model::setting::{NodeSetting, StoredSetting};
 use crate::store::error::Error;
 
 /// How long a look at a path of the file system may take: what stands there may not answer.
@@ -36,6 +36,11 @@ impl Control {
         let checked = self.check(changes).await?;
         let mut transaction = self.store.begin().await?;
         let stored = self.store.settings().await?;
+        // again under the writer's lock: two who save at once must not make a pair that does not go together
+        let wrong = self.check_together(&checked, &stored);
+        if !wrong.is_empty() {
+            return Err(Refusal::Invalid(wrong));
+        }
         let mut versions = Vec::with_capacity(checked.len());
         let mut is_changed = false;
         for Checked { setting, value, seen } in checked {
@@ -86,12 +91,15 @@ impl Control {
     #[must_use]
     pub fn lock_reason(&self, name: &str) -> Option<String> {
         let setting = Setting::find(name)?;
-        let (fixed, _) = Settings::resolve(&self.fixed, []);
-        match fixed.get(setting.name).source {
-            Source::Environment => Some(format!("is fixed by the environment variable {}", setting.variable())),
-            Source::File => Some("is fixed under [settings] in the configuration file".to_owned()),
-            Source::Default | Source::Database => None,
-        }
+        let claim = self.fixed.claim(setting.name)?;
+        Some(match claim.source {
+            Source::Flag => format!("is fixed by the flag {} of this node", claim.place),
+            Source::Environment => format!("is fixed by the environment variable {}", claim.place),
+            Source::File | Source::Default | Source::Database => match claim.place.as_str() {
+                "" => "is fixed under [settings] in the configuration file".to_owned(),
+                place => format!("is fixed under [settings] in the configuration file ({place})"),
+            },
+        })
     }
 
     /// Every reason why one of these can't be saved, or what is to be saved.
@@ -117,7 +125,7 @@ impl Control {
                 }
             }
         }
-        wrong.extend(self.check_together(&checked));
+        wrong.extend(self.check_together(&checked, &self.store.settings().await?));
         if let Some(why) = self.check_pipe(&checked).await? {
             wrong.push((MESSENGER_ENDPOINT.to_owned(), why));
         }
@@ -141,26 +149,18 @@ impl Control {
         Ok(tokio::time::timeout(LOOK_PATIENCE, checked).await.map_or_else(|_| unseen(), Result::unwrap_or_default))
     }
 
-    /// What does not go together with the other settings as they will be.
-    fn check_together(&self, checked: &[Checked]) -> Option<(String, String)> {
+    /// What does not go together as the settings will be: clashes in which a change takes part.
+    fn check_together(&self, checked: &[Checked], stored: &[StoredSetting]) -> Vec<(String, String)> {
         let change = |name: &str| checked.iter().find(|change| change.setting.name == name);
-        let future = |name: &str| {
-            let text = match change(name) {
-                Some(change) => change.value.clone().unwrap_or_else(|| change.setting.default.to_owned()),
-                None => self.settings.borrow().text(name).to_owned(),
-            };
-            parse_duration(&text).ok()
+        let kept = stored.iter().filter(|stored| change(&stored.name).is_none());
+        let kept = kept.map(|stored| (stored.name.as_str(), stored.value.as_str()));
+        let new = checked.iter().filter_map(|change| Some((change.setting.name, change.value.as_deref()?)));
+        let (future, _) = Settings::resolve(&self.fixed, kept.chain(new));
+        let beside = |clash: Clash| {
+            let name = clash.names.into_iter().find(|name| change(name).is_some())?;
+            Some((name.to_owned(), clash.why))
         };
-        let first = change(SESSION_IDLE).or_else(|| change(SESSION_AGE))?.setting.name;
-        let (idle, age) = (future(SESSION_IDLE)?, future(SESSION_AGE)?);
-        (idle > age).then(|| {
-            let why = format!(
-                "{SESSION_IDLE} ({}) would be longer than {SESSION_AGE} ({}): change both, or choose another",
-                show_duration(idle),
-                show_duration(age)
-            );
-            (first.to_owned(), why)
-        })
+        future.clashes().into_iter().filter_map(beside).collect()
     }
 
     /// Says who was faster, and what `yours` would have been; none for a secret.

@@ -29,6 +29,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "live.js": JAVASCRIPT,
     "actions.js": JAVASCRIPT,
     "copy.js": JAVASCRIPT,
+    "fresh.js": JAVASCRIPT,
     "run.js": JAVASCRIPT,
     "link.js": JAVASCRIPT,
     "log.js": JAVASCRIPT,

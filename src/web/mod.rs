@@ -17,6 +17,7 @@ pub mod logs_txt;
 mod moment;
 mod notice;
 pub mod origin;
+mod outlook;
 mod page;
 pub mod pages;
 mod phrase;

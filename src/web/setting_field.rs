@@ -1,11 +1,14 @@
 //! A setting as a field of a form: its value, default, source, and what may be typed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::config::schema::name::HEARTBEAT_INTERVAL;
 use crate::config::schema::{Effect, Setting};
-use crate::config::settings::{Settings, Source};
+use crate::config::settings::{Claim, Fixed, Settings, Source};
 use crate::config::value::Kind;
-use crate::live::applied::{Applied, Standing, of_living_nodes};
+use crate::live::applied::{Applied, MISSED_BEATS, Standing, of_living_nodes};
+use crate::model::node::Node;
 use crate::model::setting::StoredSetting;
 use crate::web::WebState;
 use crate::web::applied::{OnNode, on_node};
@@ -20,6 +23,8 @@ pub(crate) struct Book {
     stored: BTreeMap<String, StoredSetting>,
     settings: Settings,
     applied: Vec<Applied>,
+    nodes: Vec<Node>,
+    fixed: Arc<Fixed>,
 }
 
 impl Book {
@@ -30,7 +35,10 @@ impl Book {
         let pairs = stored.values().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&web.fixed, pairs);
         let applied = of_living_nodes(&web.store, web.clock.now()).await?;
-        Ok(Self { stored, settings, applied })
+        let mut nodes = web.store.nodes().await?;
+        let patience = settings.duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+        nodes.retain(|node| node.lives(web.clock.now(), patience));
+        Ok(Self { stored, settings, applied, nodes, fixed: Arc::clone(&web.fixed) })
     }
 
     /// What somebody saved.
@@ -66,6 +74,17 @@ impl Book {
         of_it.map(|applied| on_node(applied, version)).collect()
     }
 
+    /// Every node that lives.
+    pub(crate) fn living(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The nodes that have it fixed themselves: what is saved changes nothing there.
+    pub(crate) fn fixed_on(&self, setting: &Setting) -> Vec<&str> {
+        let of_it = self.applied.iter().filter(|applied| applied.setting.name == setting.name && applied.fixed);
+        of_it.map(|applied| applied.node.as_str()).collect()
+    }
+
     /// The value in force.
     pub(crate) fn value(&self, setting: &Setting) -> &str {
         self.settings.text(setting.name)
@@ -77,11 +96,15 @@ impl Book {
         let shown = |value: &str| if value.is_empty() { EN.value_empty.to_owned() } else { value.to_owned() };
         // never the value of a secret: neither what is in force nor what was typed
         let open = |value: &str| if setting.secret { String::new() } else { value.to_owned() };
-        let locked = match source {
-            Source::Environment => Some(EN.locked_environment.with("variable", setting.variable())),
-            Source::File => Some(EN.locked_file.into()),
+        let stored = self.stored(setting).map(|stored| stored.value.as_str());
+        let claims = self.fixed.claims(setting, stored);
+        let locked = claims.first().and_then(|claim| match claim.source {
+            Source::Environment => Some(EN.locked_environment.with("variable", &claim.place)),
+            Source::Flag => Some(EN.locked_flag.into()),
+            Source::File if claim.place.is_empty() => Some(EN.locked_file.into()),
+            Source::File => Some(EN.locked_in.with("text", EN.locked_file).with("place", &claim.place)),
             Source::Default | Source::Database => None,
-        };
+        });
         let typed = open(typed.unwrap_or_else(|| self.saved(setting)));
         let choices: Vec<&'static str> = match setting.kind {
             Kind::Choice(words) => words.to_vec(),
@@ -104,9 +127,7 @@ impl Book {
             is_set: !self.value(setting).is_empty(),
             source: source.as_str(),
             changed: source != Source::Default,
-            overruled: (source.locks() && self.stored(setting).is_some()).then(|| {
-                EN.overruled.with("value", if setting.secret { EN.value_secret } else { self.saved(setting) })
-            }),
+            sources: sources(setting, claims),
             changed_by: self
                 .stored(setting)
                 .map(|stored| EN.changed_by.with("who", &stored.changed_by).markup("when", ago(stored.changed_at))),
@@ -139,7 +160,7 @@ pub(crate) struct Field {
     pub(crate) is_set: bool,
     pub(crate) source: &'static str,
     pub(crate) changed: bool,
-    pub(crate) overruled: Option<Phrase>,
+    pub(crate) sources: Vec<Origin>,
     pub(crate) changed_by: Option<Phrase>,
     pub(crate) set_when: Option<Html>,
     pub(crate) set_by: Option<String>,
@@ -151,10 +172,58 @@ pub(crate) struct Field {
     pub(crate) fault: Option<Phrase>,
 }
 
-/// Whether a search finds this setting: by its name, help or variable, in any case.
-pub(crate) fn is_found(setting: &Setting, search: &str) -> bool {
+/// A source that has a value, as a page shows it.
+pub(crate) struct Origin {
+    pub(crate) source: &'static str,
+    pub(crate) word: &'static str,
+    pub(crate) value: String,
+    pub(crate) place: String,
+    /// What overrules it; none: it is in force.
+    pub(crate) overruled: Option<Phrase>,
+}
+
+/// Every source that has a value, the strongest first.
+fn sources(setting: &Setting, claims: Vec<Claim>) -> Vec<Origin> {
+    let winner = claims.first().map(|claim| claim.source);
+    let origin = |claim: Claim| Origin {
+        source: claim.source.as_str(),
+        word: word(claim.source),
+        value: match claim.value.as_str() {
+            "" if setting.secret => EN.default_generated.to_owned(),
+            _ if setting.secret => EN.value_secret.to_owned(),
+            "" => EN.value_empty.to_owned(),
+            value => value.to_owned(),
+        },
+        place: claim.place,
+        overruled: winner
+            .filter(|winner| *winner != claim.source)
+            .map(|winner| EN.source_overruled.with("source", word(winner))),
+    };
+    claims.into_iter().map(origin).collect()
+}
+
+const fn word(source: Source) -> &'static str {
+    match source {
+        Source::Default => EN.source_default,
+        Source::Database => EN.source_database,
+        Source::File => EN.source_file,
+        Source::Environment => EN.source_environment,
+        Source::Flag => EN.source_flag,
+    }
+}
+
+impl Field {
+    /// Whether more is to be told of its sources than its badge says.
+    pub(crate) fn has_rivals(&self) -> bool {
+        self.sources.len() > 2
+    }
+}
+
+/// Whether a search finds this setting: by its name, help, variable or value in force, in any case. Not by a secret's value.
+pub(crate) fn is_found(setting: &Setting, value: &str, search: &str) -> bool {
     let search = search.trim().to_lowercase();
-    [setting.name, setting.help, &setting.variable()].iter().any(|text| text.to_lowercase().contains(&search))
+    let value = if setting.secret { "" } else { value };
+    [setting.name, setting.help, &setting.variable(), value].iter().any(|text| text.to_lowercase().contains(&search))
 }
 
 #[cfg(test)]
@@ -162,7 +231,6 @@ mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::config::schema::name;
-    use crate::config::settings::Fixed;
 
     fn book(name: &str, value: &str, fixed: &Fixed) -> Book {
         let stored = StoredSetting {
@@ -173,7 +241,13 @@ mod tests {
             changed_at: Timestamp::from_micros(1),
         };
         let settings = Settings::resolve(fixed, [(name, value)]).0;
-        Book { stored: [(name.to_owned(), stored)].into(), settings, applied: Vec::new() }
+        Book {
+            stored: [(name.to_owned(), stored)].into(),
+            settings,
+            applied: Vec::new(),
+            nodes: Vec::new(),
+            fixed: Arc::new(fixed.clone()),
+        }
     }
 
     #[test]
@@ -193,15 +267,21 @@ mod tests {
         let field = book(name::POLL_INTERVAL, "10s", &fixed).field(setting, None, None);
         assert_eq!((field.value.as_str(), field.source), ("20s", "environment"));
         assert!(field.locked.unwrap().plain().contains("SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL"));
-        assert!(field.overruled.unwrap().plain().contains("10s"));
+        let told: Vec<_> = field.sources.iter().map(|of| (of.source, of.value.as_str(), of.place.as_str())).collect();
+        let variable = "SWITCHBOARD_SETTING_SERVICE_POLLINTERVAL";
+        assert_eq!(told, [("environment", "20s", variable), ("database", "10s", ""), ("default", "15s", "")]);
+        assert!(field.sources[0].overruled.is_none());
+        assert!(field.sources[1].overruled.as_ref().unwrap().plain().contains("environment"));
     }
 
     #[test]
-    fn settings_are_found_by_name_help_and_variable() {
+    fn settings_are_found_by_name_help_variable_and_value() {
         let setting = Setting::find(name::POLL_INTERVAL).unwrap();
-        for search in ["pollint", "UNASKED", "switchboard_setting_service_poll", ""] {
-            assert!(is_found(setting, search), "{search}");
+        for search in ["pollint", "UNASKED", "switchboard_setting_service_poll", "45S", ""] {
+            assert!(is_found(setting, "45s", search), "{search}");
         }
-        assert!(!is_found(setting, "rabbit"));
+        assert!(!is_found(setting, "45s", "rabbit"));
+        let key = Setting::find(name::MESSENGER_KEY).unwrap();
+        assert!(!is_found(key, "QUJDREVG", "QUJD"), "nobody finds a secret out by searching");
     }
 }

@@ -34,7 +34,7 @@ before(async () => {
   stage.command('settings', 'set', 'Service.PollInterval', '9s');
   pages = [
     '/status', '/dispatchers/hello', '/dispatchers/fails', '/executions', `/executions/${failed.id}`, `/executions/${running.id}`, '/settings',
-    '/settings/Service.PollInterval', '/settings/Service.MessengerKey', '/nodes', '/audit', '/diagnostics', '/users', '/password', '/about',
+    '/settings/Service.PollInterval', '/settings/Service.MessengerKey', '/settings/import', '/nodes', '/audit', '/diagnostics', '/users', '/password', '/about',
     '/no-such-page',
   ];
   // and whatever else the menu leads to

@@ -141,3 +141,73 @@ async fn a_secret_is_never_told() {
         assert!(!file.windows(key.len()).any(|part| part == key.as_bytes()), "the database tells the key");
     }
 }
+
+#[tokio::test]
+async fn a_flag_wins_and_everything_wrong_with_flags_and_file_is_told_before_the_start() {
+    let stage = Stage::new().await;
+    stage.node().ready().await;
+    let file = stage.write("sb.toml", "[settings]\n\"Web.SessionIdle\" = \"2h\"\n\"Service.PollInterval\" = \"20s\"\n");
+    let file = file.to_str().unwrap();
+    let asked =
+        ["--config", file, "--set", "Service.PollInterval=30s", "settings", "get", "Service.PollInterval", "--json"];
+    let setting: Value = serde_json::from_str(&stage.run(&asked).await.good()).unwrap();
+    assert_eq!((&setting["source"], &setting["value"]), (&json!("flag"), &json!("30s")));
+    let sources = setting["sources"].as_array().unwrap();
+    let told: Vec<_> = sources.iter().map(|source| source["source"].as_str().unwrap()).collect();
+    assert_eq!(told, ["flag", "file", "default"]);
+    assert!(sources[1]["place"].as_str().unwrap().ends_with("sb.toml, line 3"), "{setting}");
+
+    let bad = ["check-config", file, "--set", "Web.SessionAge=1h", "--set", "Service.StopPatience=never", "--set", "x"];
+    let bad = stage.run(&bad).await;
+    assert_eq!(bad.code, Some(64), "{}", bad.stderr);
+    for words in
+        ["Web.SessionIdle (2h) has to be at most Web.SessionAge (1h)", "line 2", "Service.StopPatience", "NAME=VALUE"]
+    {
+        assert!(bad.stderr.contains(words), "{words}: {}", bad.stderr);
+    }
+    let refused =
+        stage.run(&["run", "--set", "Service.MessengerKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="]).await;
+    assert!(refused.code == Some(64) && refused.stderr.contains("is secret"), "{}", refused.stderr);
+}
+
+#[tokio::test]
+async fn settings_are_set_told_exported_and_imported_on_the_command_line() {
+    let stage = Stage::new().await;
+    let _node = stage.node().ready().await;
+    stage.run(&["settings", "set", "Service.PollInterval", "9s"]).await.good();
+    stage.run(&["settings", "set", "Service.PollInterval", "8s"]).await.good();
+    for (value, words) in [("never", "from 1s to 1m"), ("2h", "from 1s to 1m")] {
+        let refused = stage.run(&["settings", "set", "Service.PollInterval", value]).await;
+        assert_eq!(refused.code, Some(64), "a bad value is bad usage: {}", refused.stderr);
+        assert!(refused.stderr.contains(words) || refused.stderr.contains("length of time"), "{}", refused.stderr);
+    }
+    let history = stage.run(&["settings", "history", "Service.PollInterval"]).await.good();
+    let lines: Vec<&str> = history.lines().collect();
+    assert!(lines.len() == 2 && lines[0].ends_with("`9s` → `8s`") && lines[1].ends_with("default → `9s`"), "{history}");
+    assert!(lines[0].contains("cli:"), "{history}");
+
+    let exported = stage.run(&["settings", "export"]).await.good();
+    assert!(
+        exported.contains("Service.PollInterval = \"8s\"") && exported.contains("Service.MessengerKey = \"(secret)\"")
+    );
+    assert!(stage.run(&["settings", "export", "--all"]).await.good().contains("Service.StopPatience = \"20s\""));
+    let file = stage.write("in.toml", &(exported.replace("8s", "7s") + "\nService.StopPatience = \"9s\"\n"));
+    let file = file.to_str().unwrap();
+    let dry = stage.run(&["settings", "import", file, "--dry-run"]).await.good();
+    assert!(dry.contains("Service.PollInterval: `8s` → `7s`") && dry.contains("nothing was saved"), "{dry}");
+    assert!(dry.contains("Service.MessengerKey: stays as it is"), "{dry}");
+    assert_eq!(stage.run(&["settings", "get", "Service.PollInterval"]).await.good().trim(), "8s");
+    stage.run(&["settings", "import", file]).await.good();
+    assert_eq!(stage.run(&["settings", "get", "Service.StopPatience"]).await.good().trim(), "9s");
+
+    let bad = stage.write(
+        "bad.toml",
+        "No.Such = 1\nService.PollInterval = \"6s\"\nLog.RingLines = \"many\"\nWeb.SessionIdle = \"30d\"\n",
+    );
+    let refused = stage.run(&["settings", "import", bad.to_str().unwrap()]).await;
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+    for words in ["line 1: ", "line 3: ", "Web.SessionIdle: ", "Web.SessionAge (7d)"] {
+        assert!(refused.stderr.contains(words), "{words}: {}", refused.stderr);
+    }
+    assert_eq!(stage.run(&["settings", "get", "Service.PollInterval"]).await.good().trim(), "7s", "all or none");
+}

@@ -254,7 +254,8 @@ async fn a_setting_saved_past_a_node_that_has_it_fixed_says_where_it_stays() {
         told["node"].as_str().map(str::to_owned)
     })
     .await;
-    let words = format!("saved; but {id} has it fixed (20s) by its configuration file or environment, where it stays");
+    let words =
+        format!("saved; but {id} has it fixed (20s) by its flag, configuration file or environment, where it stays");
     let done = stage.run(&["settings", "set", "Service.PollInterval", "30s"]).await;
     assert!(done.stderr.contains(&words), "{}", done.stderr);
     assert_eq!(done.good(), "Service.PollInterval is saved");

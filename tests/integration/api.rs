@@ -65,6 +65,7 @@ async fn every_route_answers_by_rights() {
             let path = template.replace("{id}", &run.execution.id.to_string()).replace("{name}", name);
             let body = match operation["operationId"].as_str().unwrap() {
                 "settings:save" => json!({"value": "20s"}),
+                "settings:import" => json!({"toml": "Log.RingLines = 500", "dry_run": true}),
                 "users:create" => json!({"name": "new", "roles": ["admin_viewer"], "token": true}),
                 "users:update" => json!({"roles": ["metrics_viewer"]}),
                 _ => json!({}),
@@ -593,4 +594,83 @@ async fn figures_need_a_token_or_a_listed_network_and_count_each_run_once() {
     }
     assert!(figure("switchboard_dispatcher_last_duration_seconds{dispatcher=\"disk-space\"} 3").await);
     assert!(figure("switchboard_messenger_up 0").await);
+}
+
+#[tokio::test]
+async fn a_setting_says_every_source_and_its_history() {
+    let mut fixed = Fixed::default();
+    fixed.set_at("Service.StopPatience", "5s", Source::File, "/etc/sb.toml, line 3".to_owned()).unwrap();
+    fixed.set("Service.StopPatience", "6s", Source::Flag).unwrap();
+    let front = Front::with(fixed).await;
+    let token = front.token("bot", ServiceRole::ServiceAdmin).await;
+    let get = async |path: &str| front.call("GET", path, &token, "").await.json();
+
+    let sources = get("/api/settings/Service.StopPatience").await["sources"].clone();
+    assert_eq!(
+        sources,
+        json!([
+            {"source": "flag", "value": "6s", "place": "--set Service.StopPatience=…", "wins": true},
+            {"source": "file", "value": "5s", "place": "/etc/sb.toml, line 3", "wins": false},
+            {"source": "default", "value": "20s", "place": null, "wins": false},
+        ])
+    );
+    let path = format!("/api/settings/{POLL_INTERVAL}");
+    for value in ["20s", "30s"] {
+        front.call("PUT", &path, &token, &json!({ "value": value }).to_string()).await;
+    }
+    front.call("DELETE", &path, &token, "").await;
+    let history = get(&format!("{path}/history")).await["changes"].clone();
+    let told: Vec<_> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| (change["what"].as_str().unwrap(), change["from"].as_str(), change["to"].as_str()))
+        .collect();
+    assert_eq!(told, [("cleared", Some("30s"), None), ("set", Some("20s"), Some("30s")), ("set", None, Some("20s"))]);
+    assert_eq!(history[0]["changed_by"], "bot");
+    assert_eq!(get(&format!("{path}/history?limit=1")).await["changes"].as_array().unwrap().len(), 1);
+
+    let key = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+    for value in [key, "MUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="] {
+        let body = json!({ "value": value }).to_string();
+        assert_eq!(front.call("PUT", "/api/settings/Service.MessengerKey", &token, &body).await.code, StatusCode::OK);
+    }
+    let history = get("/api/settings/Service.MessengerKey/history").await;
+    let told: Vec<_> = history["changes"].as_array().unwrap().iter().map(|change| change["what"].clone()).collect();
+    assert_eq!(told, ["replaced", "set"]);
+    assert!(!history.to_string().contains(&key[1..9]), "a secret's history tells no value");
+}
+
+#[tokio::test]
+async fn settings_are_exported_and_imported_all_or_none() {
+    let front = Front::new().await;
+    let token = front.token("bot", ServiceRole::ServiceAdmin).await;
+    let import = async |toml: &str, dry_run: bool| {
+        let body = json!({ "toml": toml, "dry_run": dry_run }).to_string();
+        front.call("POST", "/api/settings:import", &token, &body).await
+    };
+    let key = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+    let first = format!("Service.PollInterval = \"9\"\nService.MessengerKey = \"{key}\"\nWeb.SessionIdle = \"12h\"\n");
+    let dry = import(&first, true).await.json();
+    assert_eq!((&dry["saved"], dry["changes"].as_array().unwrap().len(), &dry["same"]), (&json!(false), 2, &json!(1)));
+    assert!(!dry.to_string().contains(key) && front.store.settings().await.unwrap().is_empty());
+    assert_eq!(import(&first, false).await.json()["saved"], true);
+
+    let exported = front.call("GET", "/api/settings:export", &token, "").await.json()["toml"].clone();
+    let exported = exported.as_str().unwrap();
+    assert!(exported.contains("Service.PollInterval = \"9s\"") && exported.contains("\"(secret)\""), "{exported}");
+    let again = import(exported, false).await.json();
+    assert_eq!((again["changes"].as_array().unwrap().len(), &again["kept"]), (0, &json!(["Service.MessengerKey"])));
+    assert_eq!(front.store.setting("Service.MessengerKey").await.unwrap().unwrap().value, key);
+
+    // everything wrong is told at once, and nothing of it is taken
+    let bad = "Service.PollIntervall = \"1s\"\nService.StopPatience = \"7s\"\nLog.RingLines = \"many\"\nWeb.SessionIdle = \"8d\"\n";
+    let answered = import(bad, false).await;
+    let errors = answered.json()["error"]["errors"].clone();
+    let fields: Vec<_> = errors.as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    assert_eq!((answered.code, fields), (StatusCode::BAD_REQUEST, vec!["line 1", "line 3", "Web.SessionIdle"]));
+    assert!(errors[2]["message"].as_str().unwrap().contains("Web.SessionAge (7d)"), "{errors}");
+    assert!(front.store.setting("Service.StopPatience").await.unwrap().is_none());
+    assert_eq!(import("Service.PollInterval = \"15s\"", false).await.json()["changes"][0]["to"], Value::Null);
+    assert!(front.store.setting(POLL_INTERVAL).await.unwrap().is_none(), "the default is no value of its own");
 }

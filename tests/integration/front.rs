@@ -106,7 +106,7 @@ impl Front {
             &shutdown,
         );
         let door = Some(messenger.clone());
-        let control = Control::new(store.clone(), door, in_force.clone(), Arc::clone(&fixed), Arc::clone(&shared));
+        let control = Control::new(store.clone(), door, Arc::clone(&fixed), Arc::clone(&shared));
         let hub = Hub::new(Arc::clone(&shared));
         let router = switchboard::api::router(Arc::new(Api {
             base: switchboard::config::base_path::BasePath::default(),

@@ -161,6 +161,34 @@ async fn what_does_not_go_together_is_refused() {
 }
 
 #[tokio::test]
+async fn what_is_fixed_or_saved_elsewhere_counts_for_what_goes_together() {
+    let mut fixed = Fixed::default();
+    fixed.set(SESSION_AGE, "2h", Source::Environment).unwrap();
+    let front = Front::with(fixed).await;
+    let Err(Refusal::Invalid(wrong)) = save(&front, vec![change(SESSION_IDLE, "3h")]).await else { panic!() };
+    for words in ["Web.SessionIdle (3h)", "at most", "Web.SessionAge (2h)"] {
+        assert!(wrong[0].1.contains(words), "{words}: {wrong:?}");
+    }
+    // a pair that clashes already, by what is fixed, keeps nobody from changing something else
+    save(&front, vec![change(POLL_INTERVAL, "20s")]).await.unwrap();
+    save(&front, vec![change(SESSION_IDLE, "1h")]).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_who_save_at_once_do_not_make_a_pair_that_clashes() {
+    let front = Front::new().await;
+    save(&front, vec![change(SESSION_IDLE, "2h"), change(SESSION_AGE, "20h")]).await.unwrap();
+    let done = join_all(
+        [(SESSION_IDLE, "10h"), (SESSION_AGE, "5h")].map(|(name, value)| save(&front, vec![change(name, value)])),
+    )
+    .await;
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1, "{done:?}");
+    let stored = front.store.settings().await.unwrap();
+    let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
+    assert_eq!(Settings::resolve(&Fixed::default(), pairs).0.clashes(), []);
+}
+
+#[tokio::test]
 async fn the_first_key_is_made_once_however_many_nodes_start() {
     let front = Front::new().await;
     let clock: SharedClock = front.clock.clone();

@@ -32,8 +32,10 @@ pub struct SettingItem {
     pub value: Option<String>,
     /// Whether it has a value that is not the default.
     pub is_set: bool,
-    /// Where the value comes from: `default`, `database`, `file` or `environment`.
+    /// Where the value comes from: `default`, `database`, `file`, `environment` or `flag`.
     pub source: String,
+    /// Every source that has a value, the strongest first: that one wins.
+    pub sources: Vec<SourceItem>,
     /// Why it can't be changed here, if it can't.
     pub locked: Option<String>,
     /// When a change takes effect: `live` or `next run`.
@@ -47,6 +49,90 @@ pub struct SettingItem {
     pub changed_at: Option<Timestamp>,
     /// How it stands on every node that lives: applied, pending or failed, and why.
     pub nodes: Vec<SettingOnNode>,
+}
+
+/// What one source says of a setting.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SourceItem {
+    /// `default`, `database`, `file`, `environment` or `flag`.
+    pub source: String,
+    /// The value there; none for a secret.
+    pub value: Option<String>,
+    /// Where exactly: file and line, variable or flag of the node that was asked; none for database and default.
+    pub place: Option<String>,
+    /// Whether this one is in force; the others are overruled.
+    pub wins: bool,
+}
+
+/// The changes of a setting.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryAnswer {
+    /// Newest first.
+    pub changes: Vec<HistoryItem>,
+}
+
+/// One change of a setting.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HistoryItem {
+    /// The version it made.
+    pub version: i64,
+    /// Who made it.
+    pub changed_by: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub changed_at: Timestamp,
+    /// What it did: `set`, `replaced` (a secret that was set before) or `cleared` (back to the default).
+    pub what: String,
+    /// The value before; none for the default and for a secret.
+    pub from: Option<String>,
+    /// The value after; none for the default and for a secret.
+    pub to: Option<String>,
+}
+
+/// Settings as a file.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportAnswer {
+    /// TOML that `settings:import` takes; secrets are placeholders.
+    pub toml: String,
+}
+
+/// A file of settings that is to be taken in.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportBody {
+    /// As an export wrote it. Settings that it does not name stay as they are.
+    pub toml: String,
+    /// Only to say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What an import changed, or would change.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImportAnswer {
+    /// Whether it was saved: not on a dry run.
+    pub saved: bool,
+    /// The differences.
+    pub changes: Vec<ImportItem>,
+    /// How many settings of the file stood as it says already.
+    pub same: u64,
+    /// Secrets that stay as they are.
+    pub kept: Vec<String>,
+}
+
+/// A difference.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ImportItem {
+    /// Of which setting.
+    pub name: String,
+    /// Whether its value is never told.
+    pub secret: bool,
+    /// What the database held; none for the default and for a secret.
+    pub from: Option<String>,
+    /// What the file says; none for the default and for a secret.
+    pub to: Option<String>,
+    /// When it takes effect: `live` or `next run`.
+    pub effect: String,
 }
 
 /// A setting's new value.

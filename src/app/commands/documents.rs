@@ -43,9 +43,10 @@ fn settings_reference() -> String {
     let mut text = String::from(
         "# Settings\n\n\
          Made by `switchboard config-doc` from the table in `src/config/schema.rs`.\n\n\
-         A value comes from the environment, else from `[settings]` of the configuration file, else from the database (the\n\
+         A value comes from a flag (`run --set NAME=VALUE`; not for secrets), else from the environment, else from `[settings]` of\n\
+         the configuration file, else from the database (the\n\
          Advanced Settings page, `switchboard settings set`, `PUT /api/settings/NAME`), else it is the default. A value fixed by\n\
-         environment or file can't be changed elsewhere. An empty value is the default. Every change takes effect without a\n\
+         flag, environment or file can't be changed elsewhere. An empty value is the default. Every change takes effect without a\n\
          restart: *live* at once on every node, *next run* when the work it governs runs the next time.\n",
     );
     let mut group = "";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, header};
+use axum::http::{Method, Request, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -180,6 +180,8 @@ impl Door {
             return Ok(answer);
         }
         match answer["error"]["message"].as_str() {
+            // what was said on the command line can't be had: as bad as a bad option
+            Some(message) if status == StatusCode::BAD_REQUEST => Err(Problems(refused(&answer, message)).into()),
             Some(message) => bail!("{message}"),
             None => bail!("the node answered {status}"),
         }
@@ -193,6 +195,16 @@ impl Door {
             let _ = local.shutdown.finished(Duration::from_secs(2)).await;
         }
     }
+}
+
+/// Everything that a node found wrong, one line each.
+fn refused(answer: &Value, message: &str) -> Vec<String> {
+    let text = |error: &Value, key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    let errors = answer["error"]["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if errors.len() < 2 {
+        return vec![message.to_owned()];
+    }
+    errors.iter().map(|error| format!("{}: {}", text(error, "field"), text(error, "message"))).collect()
 }
 
 impl Local {
@@ -221,12 +233,11 @@ impl Local {
         feed::start(&hub, client.clone(), incoming, &shutdown);
         // a service node that is not there is no reason to wait longer: the rows tell
         let _ = tokio::time::timeout(LINK_PATIENCE, linked(&hub)).await;
-        let control =
-            Control::new(store.clone(), Some(client.clone()), settings.clone(), Arc::clone(&fixed), Arc::clone(&clock))
-                .knowing({
-                    let hub = hub.clone();
-                    move || hub.is_stopping()
-                });
+        let control = Control::new(store.clone(), Some(client.clone()), Arc::clone(&fixed), Arc::clone(&clock))
+            .knowing({
+                let hub = hub.clone();
+                move || hub.is_stopping()
+            });
         let sign_in = SignIn::new(store.clone(), Passwords::new(), Arc::clone(&clock));
         let router = api::router(Arc::new(Api {
             base: BasePath::default(),

@@ -21,7 +21,6 @@ use clap::Parser as _;
 use crate::app::cli::{Cli, Command};
 use crate::app::configuration::Problems;
 use crate::base::chain::chain;
-use crate::model::node::Role;
 use crate::service::jobs::guard;
 
 /// Bad configuration or command line: `EX_USAGE`.
@@ -61,9 +60,9 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<u8> {
-    let global = cli.global;
-    match cli.command.unwrap_or(Command::Run { role: Role::All }) {
-        Command::Run { role } => node::run(&global, role).await,
+    let (global, command) = cli.take_apart();
+    match command {
+        Command::Run { role, .. } => node::run(&global, role).await,
         Command::User(command) => users::run(&global, command).await,
         Command::Settings(command) => settings::run(&global, command).await,
         Command::Status { watch, json } => status::run(&global, watch, json).await,
@@ -74,7 +73,7 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,
         Command::Resume(named) => door::act(&global, door::Verb::Resume, &named).await,
         Command::Cancel(named) => door::act(&global, door::Verb::Cancel, &named).await,
-        Command::CheckConfig { file } => maintenance::check_config(&global, file),
+        Command::CheckConfig { file, .. } => maintenance::check_config(&global, file),
         Command::Migrate => maintenance::migrate(&global).await,
         Command::Backup { file, keep } => maintenance::backup(&global, file, keep).await,
         Command::Doctor { endpoint, key_stdin, json } => doctor::run(&global, endpoint, key_stdin, json).await,

@@ -2,25 +2,24 @@
 
 mod job;
 mod schedule;
+pub mod setting;
 mod table;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use crate::config::address::{self, Address};
 use crate::config::base_path::BasePath;
 use crate::config::database::{ALLOWED, DatabaseUrl};
-use crate::config::file::table::{Table, integer_text, kind};
+use crate::config::file::setting::{FileSetting, Secrets};
+use crate::config::file::table::{Table, kind};
 use crate::config::job::Job;
-use crate::config::problem::{Problem, Problems, position, shown, shown_words};
-use crate::config::schema::Setting;
+use crate::config::problem::{Problem, Problems, position, shown};
 use crate::config::settings::{Fixed, Source};
 
 /// The greatest file that is read, in bytes.
@@ -51,27 +50,6 @@ pub struct FileConfig {
     pub settings: Vec<FileSetting>,
     /// The jobs, in the order of the file; names are unique.
     pub jobs: Vec<Job>,
-}
-
-/// A setting the file fixes; its name is known and its value checked.
-#[derive(Clone, PartialEq, Eq)]
-pub struct FileSetting {
-    /// Its name, as declared.
-    pub name: &'static str,
-    /// Its value, as written.
-    pub value: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The character in the line, from 1.
-    pub column: usize,
-}
-
-impl fmt::Debug for FileSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secret = Setting::find(self.name).is_none_or(|setting| setting.secret);
-        let value = if secret { "…" } else { &self.value };
-        write!(f, "{}:{} {} = {value:?}", self.line, self.column, self.name)
-    }
 }
 
 impl FileConfig {
@@ -145,7 +123,7 @@ fn parse(file: &str, text: &str, private: bool) -> Result<FileConfig, Vec<Proble
         base_path: read_base_path(&table, &mut problems),
         tls_cert: read_path(&table, "tls_cert", "the path of a certificate in PEM", &mut problems),
         tls_key: read_path(&table, "tls_key", "the path of a private key in PEM", &mut problems),
-        settings: read_settings(&table, private, &mut problems),
+        settings: setting::read_table(&table, Secrets::of_file(private), &mut problems),
         jobs: read_jobs(&table, &mut problems),
     };
     if problems.is_empty() { Ok(config) } else { Err(problems.into_sorted()) }
@@ -215,83 +193,6 @@ fn read_jobs(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Vec<Job> {
     };
     let mut named = BTreeMap::new();
     list.iter().enumerate().filter_map(|(at, value)| job::read(value, at + 1, &mut named, problems)).collect()
-}
-
-fn read_settings(table: &Table<'_, '_>, private: bool, problems: &mut Problems<'_>) -> Vec<FileSetting> {
-    let Some(value) = table.get("settings") else { return Vec::new() };
-    let allowed = "lines as \"Service.PollInterval\" = \"15s\"";
-    let Some(entries) = value.get_ref().as_table() else {
-        table.wrong("settings", &format!("is {}", kind(value.get_ref())), allowed, problems);
-        return Vec::new();
-    };
-    // without quotes, TOML takes the name's dot for a table in a table
-    let mut flat = Vec::new();
-    for (key, value) in entries {
-        match value.get_ref().as_table() {
-            Some(inner) => {
-                flat.extend(
-                    inner
-                        .iter()
-                        .map(|(last, value)| (format!("{}.{}", key.get_ref(), last.get_ref()), last.span(), value)),
-                );
-            }
-            None => flat.push((key.get_ref().clone().into_owned(), key.span(), value)),
-        }
-    }
-    flat.sort_by_key(|(_, span, _)| span.start);
-    let mut settings: Vec<FileSetting> = Vec::new();
-    for (name, span, value) in flat {
-        if let Some(setting) = read_setting(&name, span.start, value, private, problems) {
-            if let Some(first) = settings.iter().find(|known| known.name == setting.name) {
-                let what = format!("{} is given twice, first in line {}", setting.name, first.line);
-                problems.add(span.start, what, "each setting once, in any case");
-            } else {
-                settings.push(setting);
-            }
-        }
-    }
-    settings
-}
-
-fn read_setting(
-    name: &str,
-    at: usize,
-    value: &Spanned<DeValue<'_>>,
-    private: bool,
-    problems: &mut Problems<'_>,
-) -> Option<FileSetting> {
-    let Some(setting) = Setting::find(name) else {
-        let what = crate::config::settings::unknown_setting(&shown(name));
-        problems.add(at, what, "the names of settings, as \"Service.PollInterval\"");
-        return None;
-    };
-    if setting.secret && !private {
-        let what = format!("{} is secret, and others can read this file; `chmod 600` it", setting.name);
-        problems.add(at, what, "secrets only in a file that no one but its owner can read");
-        return None;
-    }
-    let text = match value.get_ref() {
-        DeValue::String(text) => text.clone().into_owned(),
-        DeValue::Boolean(yes) => yes.to_string(),
-        other => {
-            let Some(text) = integer_text(other) else {
-                let what = format!("{} is {}", setting.name, kind(other));
-                problems.add(value.span().start, what, setting.kind.allowed());
-                return None;
-            };
-            text
-        }
-    };
-    if let Err(error) = Fixed::default().set(setting.name, &text, Source::File) {
-        problems.add(
-            value.span().start,
-            format!("{}: {}", setting.name, shown_words(&error.to_string())),
-            setting.kind.allowed(),
-        );
-        return None;
-    }
-    let (line, column) = problems.position(at);
-    Some(FileSetting { name: setting.name, value: text, line, column })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod nodes;
 pub(crate) mod password;
 pub(crate) mod setting;
 pub(crate) mod settings;
+pub(crate) mod settings_import;
 pub(crate) mod setup;
 pub(crate) mod sign_in;
 pub(crate) mod status;
@@ -74,6 +75,10 @@ routes! {
     POST "/messenger/reconnect" Act dispatcher::reconnect,
     GET "/settings" Look settings::settings,
     POST "/settings" Act settings::submit,
+    GET "/settings/export" Look settings_import::export,
+    GET "/settings/import" Look settings_import::form,
+    POST "/settings/import" Act settings_import::submit,
+    GET "/settings/troubles" Look settings_import::troubles_now,
     GET "/settings/{name}" Look setting::setting,
     POST "/settings/{name}/generate" Act setting::generate,
     GET "/nodes" Look nodes::nodes,

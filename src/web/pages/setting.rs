@@ -8,7 +8,7 @@ use axum::response::Response;
 use crate::config::schema::{Setting, name};
 use crate::config::settings::unknown_setting;
 use crate::control::Refusal;
-use crate::model::setting::SettingChange;
+use crate::control::past::{self, Stand, Step};
 use crate::web::WebState;
 use crate::web::applied::OnNode;
 use crate::web::asked::{Behind, InPath, Nothing};
@@ -43,7 +43,8 @@ struct Past {
     version: i64,
     when: Html,
     who: String,
-    value: String,
+    from: String,
+    to: String,
     /// What to save to go back to it; none for the present value and for secrets.
     back: Option<String>,
 }
@@ -113,7 +114,7 @@ async fn page(
     fault: Option<Phrase>,
 ) -> Result<SettingPage, Problem> {
     let book = Book::read(web).await?;
-    let changes = web.store.setting_history(Some(setting.name), CHANGES).await?;
+    let changes = past::of(&web.store, setting, CHANGES).await?;
     // one that was cleared has no row, but its last change stands
     let present = changes.first().map_or(0, |last| last.version);
     let field = book.field(setting, None, None);
@@ -122,25 +123,31 @@ async fn page(
         frame,
         can_generate: setting.name == name::MESSENGER_KEY && field.locked.is_none(),
         can_revert: field.locked.is_none(),
-        history: changes.into_iter().map(|change| past(setting, change, present)).collect(),
+        history: changes.into_iter().map(|change| told(setting, change, present)).collect(),
         nodes: book.on_nodes(setting),
         field,
         fault,
     })
 }
 
-fn past(setting: &Setting, change: SettingChange, present: i64) -> Past {
-    let saved = change.value.unwrap_or_default();
-    let value = match (setting.secret, change.cleared) {
-        (_, true) => EN.value_default.with("value", setting.default).plain(),
-        (true, false) => EN.value_secret.to_owned(),
-        (false, false) => saved.clone(),
+fn told(setting: &Setting, change: Step, present: i64) -> Past {
+    let words = |stand: &Stand| match stand {
+        Stand::Default if setting.secret => EN.value_unset.to_owned(),
+        Stand::Default if setting.default.is_empty() => EN.value_default_empty.to_owned(),
+        Stand::Default => EN.value_default.with("value", setting.default).plain(),
+        Stand::Secret => EN.value_secret.to_owned(),
+        Stand::Value(value) => value.clone(),
+    };
+    let back = match &change.to {
+        Stand::Value(value) => value.clone(),
+        Stand::Default | Stand::Secret => String::new(),
     };
     Past {
         version: change.version,
         when: stamp(change.changed_at),
         who: change.changed_by,
-        value,
-        back: (!setting.secret && change.version != present).then_some(saved),
+        from: words(&change.from),
+        to: words(&change.to),
+        back: (!setting.secret && change.version != present).then_some(back),
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::config::schema::{Effect, SETTINGS, Setting};
 use crate::config::settings::unknown_setting;
+use crate::control::import::Plan;
 use crate::control::{Change, Refusal};
 use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
@@ -17,6 +18,7 @@ use crate::web::heard::settled;
 use crate::web::html::Html;
 use crate::web::moment::ago;
 use crate::web::notice::{Code, Done};
+use crate::web::outlook;
 use crate::web::page::{Frame, Place, show, show_as};
 use crate::web::pages::setting::refused;
 use crate::web::phrase::{Fill as _, Phrase};
@@ -27,6 +29,9 @@ use crate::web::texts::{EN, Texts};
 
 /// What stands before the name of a setting in the field that carries the version somebody saw.
 const SEEN: &str = "seen:";
+
+/// What stands before the name of a setting in the field that says whose value is to hold.
+const TAKE: &str = "take:";
 
 /// So many changes of a setting are looked through for the one somebody saw.
 const HISTORY: u32 = 100;
@@ -80,6 +85,10 @@ struct Difference {
     /// What the database holds now.
     version: i64,
     live: bool,
+    /// Whom it concerns.
+    nodes: String,
+    /// What happens there that people should know before.
+    warnings: Vec<Phrase>,
     /// Who changed it since the page was made, and when.
     rival: Option<(String, Html)>,
 }
@@ -95,7 +104,7 @@ pub(crate) async fn settings(
     let only_changed = query.only == "changed";
     let fields = SETTINGS
         .iter()
-        .filter(|setting| is_found(setting, &query.q))
+        .filter(|setting| is_found(setting, book.value(setting), &query.q))
         .map(|setting| book.field(setting, None, None))
         .filter(|field| !only_changed || field.changed)
         .collect();
@@ -180,7 +189,11 @@ fn wanted(form: &Posted, changes: &[Difference]) -> Vec<Change> {
 fn typed(fields: &Fields) -> Result<Vec<(&'static Setting, &str)>, Problem> {
     let mut asked = Vec::new();
     for (name, value) in fields.pairs() {
-        if ["token", "step", "at_once", "q"].contains(&name) || name.starts_with(SEEN) {
+        if ["token", "step", "at_once", "q"].contains(&name) || name.starts_with(SEEN) || name.starts_with(TAKE) {
+            continue;
+        }
+        // of two values that were there to choose from, the other one
+        if fields.get(&format!("{TAKE}{name}")) == "theirs" {
             continue;
         }
         let Some(setting) = Setting::find(name) else {
@@ -213,6 +226,7 @@ async fn difference(
         "" => EN.value_default.with("value", setting.default).plain(),
         value => value.to_owned(),
     };
+    let or_default = |value: &'_ str| if value.is_empty() { setting.default.to_owned() } else { value.to_owned() };
     let rival = match book.stored(setting) {
         _ if seen == version => None,
         Some(stored) => Some((stored.changed_by.clone(), ago(stored.changed_at))),
@@ -229,9 +243,25 @@ async fn difference(
         seen,
         version,
         live: setting.effect == Effect::Live,
+        nodes: outlook::nodes(book, setting),
+        warnings: outlook::warnings(book, setting, &or_default(book.saved(setting)), &or_default(value)),
         rival,
         setting,
     })
+}
+
+/// The review of what an import would change.
+pub(crate) async fn review_import(web: &WebState, form: &Posted, plan: &Plan) -> Result<Response, Problem> {
+    let book = Book::read(web).await?;
+    let mut changes = Vec::with_capacity(plan.changes.len());
+    for planned in &plan.changes {
+        let value = planned.to.as_deref().unwrap_or_default();
+        changes.push(difference(web, &book, planned.setting, value, &form.fields).await?);
+    }
+    if changes.is_empty() {
+        return Ok(Done::from(Code::Unchanged).answer(&form.headers, &web.base, "/settings"));
+    }
+    Ok(review(web, form, changes))
 }
 
 fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {

@@ -95,8 +95,7 @@ impl Stage {
 
         let (settings, in_force) = watch::channel(Arc::new(Settings::default()));
         let fixed = Arc::new(Fixed::default());
-        let control =
-            Control::new(store.clone(), Some(client.clone()), in_force.clone(), Arc::clone(&fixed), Arc::clone(&clock));
+        let control = Control::new(store.clone(), Some(client.clone()), Arc::clone(&fixed), Arc::clone(&clock));
         let web: WebState = Arc::new(Web {
             base: BasePath::default(),
             certificate: watch::channel(None).1,

@@ -112,13 +112,7 @@ impl Site {
         stored::start(&hub, store.clone(), &shutdown);
         let fixed = Arc::new(fixed);
         let settings = watch::channel(Arc::new(Settings::resolve(&fixed, []).0)).1;
-        let control = Control::new(
-            store.clone(),
-            Some(messenger.clone()),
-            settings.clone(),
-            Arc::clone(&fixed),
-            Arc::clone(&clock),
-        );
+        let control = Control::new(store.clone(), Some(messenger.clone()), Arc::clone(&fixed), Arc::clone(&clock));
         let web = Arc::new(Web {
             base: base.clone(),
             certificate: watch::channel(None).1,

@@ -1,0 +1,48 @@
+// Parts of a page that say how things stand now: asked for anew, and replaced only if they say something else.
+
+const PENDING_MS = 1000;
+const SETTLED_MS = 15000;
+
+/** What a part says, without what only tells the time. */
+function says(part) {
+  const copy = part.cloneNode(true);
+  for (const time of copy.querySelectorAll('time')) time.remove();
+  return copy.textContent.replace(/\s+/g, ' ').trim();
+}
+
+async function freshen(url, shown) {
+  const answer = await fetch(url, { headers: { Accept: 'text/html' }, redirect: 'manual', signal: AbortSignal.timeout(10000) });
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  for (const old of document.querySelectorAll('[data-fresh]')) {
+    if (old.dataset.fresh !== url) continue;
+    const now = page.getElementById(old.id);
+    // never out of the reader's hands
+    if (!now || says(now) === says(old) || old.contains(document.activeElement)) continue;
+    old.replaceWith(document.adoptNode(now));
+    shown(document.getElementById(now.id));
+  }
+}
+
+/** Follows every `[data-fresh]`: each second while something in it is pending, else now and then; not while nobody looks. */
+export function startFresh(shown) {
+  const urls = new Set([...document.querySelectorAll('[data-fresh][id]')].map((part) => part.dataset.fresh));
+  for (const url of urls) {
+    const own = () => [...document.querySelectorAll('[data-fresh]')].filter((part) => part.dataset.fresh === url);
+    const isPending = () => own().some((part) => part.querySelector('.outcome-queued'));
+    let timer;
+    const again = () => {
+      clearTimeout(timer);
+      timer = setTimeout(look, isPending() ? PENDING_MS : SETTLED_MS);
+    };
+    const look = async () => {
+      clearTimeout(timer);
+      if (document.hidden) return;
+      // a node that does not answer now is asked again; the page says by itself that it is away
+      try { await freshen(url, shown); } catch { /* again later */ }
+      again();
+    };
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
+    again();
+  }
+}
