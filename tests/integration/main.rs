@@ -13,6 +13,8 @@ mod messenger;
 mod pages;
 #[path = "../shared/postgres.rs"]
 mod postgres;
+#[path = "../shared/postgres_server.rs"]
+mod postgres_server;
 mod refusals;
 mod service;
 mod settings;
