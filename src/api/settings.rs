@@ -216,6 +216,7 @@ fn import_item(planned: &Planned) -> ImportItem {
 mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
+    use crate::config::schema::name::POLL_INTERVAL;
     use crate::config::settings::Fixed;
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn one_never_saved_stands_at_version_zero() {
-        let item = item(&SETTINGS[2], &Settings::default(), None, None, None);
+        let item = item(Setting::find(POLL_INTERVAL).unwrap(), &Settings::default(), None, None, None);
         assert_eq!((item.version, item.source.as_str(), item.value.as_deref()), (0, "default", Some("15s")));
         assert!(!item.is_set && item.changed_by.is_none());
     }

@@ -3,8 +3,8 @@
 pub mod address;
 pub mod base_path;
 pub mod database;
-pub mod endpoint;
 pub mod diff;
+pub mod endpoint;
 pub mod export;
 pub mod file;
 pub mod job;

@@ -373,7 +373,10 @@ impl Runner {
                 () = parts.shutdown.stopping(), if patience_ends.is_none() => {
                     patience_ends = Some(Instant::now() + parts.settings.borrow().duration(name::STOP_PATIENCE));
                 }
-                () = hurry(&parts, patience_ends), if patience_ends.is_some() && give_up_at.is_none() => {
+                () = parts.shutdown.stopping_now(), if patience_ends.is_none_or(|at| at > Instant::now()) => {
+                    patience_ends = Some(Instant::now());
+                }
+                () = until(patience_ends), if give_up_at.is_none() => {
                     self.runs.cancel_all(NODE_STOPPED);
                     // the time to react, and the time to write it down
                     give_up_at = Some(Instant::now() + GRACE * 2);
@@ -382,14 +385,6 @@ impl Runner {
             }
         }
         self.publish();
-    }
-}
-
-/// Comes back when patience ends or a hard stop is asked for.
-async fn hurry(parts: &TermParts, patience_ends: Option<Instant>) {
-    tokio::select! {
-        () = until(patience_ends) => {}
-        () = parts.shutdown.stopping_now() => {}
     }
 }
 

@@ -36,8 +36,8 @@ impl Begun {
     /// Makes it so; also the tidy end of one that only read.
     pub(crate) async fn commit(self) -> Result<(), Error> {
         match self {
-            Self::Sqlite(begun) => begun.commit().await,
-            Self::Postgres(begun) => begun.commit().await,
+            Self::Sqlite(begun) => Box::pin(begun.commit()).await,
+            Self::Postgres(begun) => Box::pin(begun.commit()).await,
         }
     }
 
@@ -78,24 +78,24 @@ impl Database {
     /// Begins to write; one at a time, in all processes.
     pub(crate) async fn begin(&self) -> Result<Begun, Error> {
         match self {
-            Self::Sqlite(database) => database.begin().await.map(Begun::Sqlite),
-            Self::Postgres(database) => database.begin().await.map(Begun::Postgres),
+            Self::Sqlite(database) => Box::pin(database.begin()).await.map(Begun::Sqlite),
+            Self::Postgres(database) => Box::pin(database.begin()).await.map(Begun::Postgres),
         }
     }
 
     /// Begins to write; on PostgreSQL without waiting for others.
     pub(crate) async fn begin_unlocked(&self) -> Result<Begun, Error> {
         match self {
-            Self::Sqlite(database) => database.begin().await.map(Begun::Sqlite),
-            Self::Postgres(database) => database.begin_unlocked().await.map(Begun::Postgres),
+            Self::Sqlite(database) => Box::pin(database.begin()).await.map(Begun::Sqlite),
+            Self::Postgres(database) => Box::pin(database.begin_unlocked()).await.map(Begun::Postgres),
         }
     }
 
     /// Begins to read from one snapshot.
     pub(crate) async fn begin_reading(&self) -> Result<Begun, Error> {
         match self {
-            Self::Sqlite(database) => database.begin_reading().await.map(Begun::Sqlite),
-            Self::Postgres(database) => database.begin_reading().await.map(Begun::Postgres),
+            Self::Sqlite(database) => Box::pin(database.begin_reading()).await.map(Begun::Sqlite),
+            Self::Postgres(database) => Box::pin(database.begin_reading()).await.map(Begun::Postgres),
         }
     }
 

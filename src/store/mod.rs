@@ -99,6 +99,11 @@ impl Store {
     /// # Errors
     /// Every cause with words that say what to do: see [`OpenError`].
     pub async fn open(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
+        // a large future, awaited once in a process
+        Box::pin(Self::open_or_explain(options, shutdown)).await
+    }
+
+    async fn open_or_explain(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
         let OpenOptions { data, database, encryption_key, clock } = options;
         data_directory::prepare(&data)?;
         let opening = Opening::take(&data).await?;

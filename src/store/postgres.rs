@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::chain::chain;
 use crate::config::database::DatabaseUrl;
-use crate::store::error::{Error, OpenError};
+use crate::store::error::{Error, OpenError, state};
 
 /// How long a call waits for a free connection, or for one to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -260,8 +260,8 @@ fn timed_out(what: String) -> sqlx::Error {
 /// Says what to do about a database that can't be opened.
 pub(crate) fn explain(error: Error, place: &str) -> OpenError {
     let (Error::Broken(cause) | Error::Busy(cause)) = &error else { return error.into() };
-    let state = cause.as_database_error().and_then(|error| error.code());
-    let what = match (cause, state.as_deref()) {
+    let state = state(cause);
+    let what = match (cause, state) {
         (_, Some("28P01" | "28000")) => {
             "does not let this user in; look at user and password (SWITCHBOARD_DATABASE, `database` in the configuration file, \
              PGPASSWORD or PGPASSFILE) and at the server's pg_hba.conf"

@@ -118,28 +118,29 @@ pub(crate) fn query_scalar<'q, T>(text: impl SqlSafeStr) -> QueryScalar<'q, T> {
     QueryScalar(query_as(text))
 }
 
-/// Does the same with a query made for the database that `$on` leads to.
+/// Does the same with a query made for the database that `$on` leads to. Boxed: four ways in one future would make every
+/// future that holds it large.
 macro_rules! on_either {
     ($query:expr, $on:expr, |$made:ident, $connection:ident| $call:expr) => {
         match $on {
             On::SqlitePool($connection) => {
                 let $made = $query.for_sqlite()?;
-                $call.await
+                Box::pin($call).await
             }
             On::Sqlite($connection) => {
                 let $made = $query.for_sqlite()?;
-                $call.await
+                Box::pin($call).await
             }
             On::PostgresPool(pool) => {
                 let $made = $query.for_postgres()?;
-                let mut held = pool.acquire().await?;
+                let mut held = Box::pin(pool.acquire()).await?;
                 let ($connection, fate) = held.parts();
-                fate.limit($call).await
+                fate.limit(Box::pin($call)).await
             }
             On::Postgres(held) => {
                 let $made = $query.for_postgres()?;
                 let ($connection, fate) = held.parts();
-                fate.limit($call).await
+                fate.limit(Box::pin($call)).await
             }
         }
     };
@@ -154,6 +155,7 @@ impl Script {
         on_either!(self, on, |made, connection| async move { made.execute(connection).await.map(drop) })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the statements with values, made in the same place, can fail")]
     fn for_sqlite(self) -> Result<RawSql, Error> {
         Ok(sqlx::raw_sql(self.0))
     }

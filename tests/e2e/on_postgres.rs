@@ -60,6 +60,11 @@ async fn a_node_starts_works_and_finds_everything_again() {
     let page = browser.page("/diagnostics").await;
     assert!(page.contains("PostgreSQL 1") && !page.contains(place.password()), "{page}");
 
+    let mut raw = place.database.connect().await;
+    let ended = sqlx::query_scalar("select count(*) from executions where outcome = 'normal' and dispatcher = 'hello'");
+    let ended: i64 = ended.fetch_one(&mut raw).await.unwrap();
+    assert_eq!(ended, 1);
+
     node.kill9();
     let log = node.stderr.text();
     assert!(!log.contains(place.password()), "{log}");
@@ -84,7 +89,7 @@ async fn commands_work_on_it_and_a_backup_names_its_own_tool() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("pg_dump --format=custom"), "{}", refused.stderr);
     assert!(!refused.stderr.contains(place.password()), "{}", refused.stderr);
-    place.run(&["user", "add", "ann", "--role", "admin_viewer"]).await.good();
+    place.run(&["user", "add", "ann", "--role", "admin_viewer", "--token"]).await.good();
     assert!(place.run(&["user", "list"]).await.good().contains("ann"));
 
     // on the command line everybody could read it

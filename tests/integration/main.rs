@@ -14,6 +14,8 @@ mod network;
 mod pages;
 #[path = "../shared/postgres.rs"]
 mod postgres;
+#[path = "../shared/postgres_server.rs"]
+mod postgres_server;
 mod refusals;
 mod service;
 mod settings;

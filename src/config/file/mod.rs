@@ -303,7 +303,7 @@ mod tests {
     fn all_problems_are_listed_at_once_in_order() {
         let text = r#"
 lisen = "127.0.0.1:8080"
-database = "sqlite:x"
+colour = "green"
 [settings]
 "Service.PolInterval" = "15s"
 "Service.PollInterval" = "2h"
@@ -321,7 +321,7 @@ timeout = "soon"
         let found = problems(text);
         let expected = [
             "s.toml:2:1: unknown key `lisen`; perhaps `listen` is meant; allowed: data, database, listen, advertise, base_path, tls_cert, tls_key, settings, job",
-            "s.toml:3:1: unknown key `database`; allowed: ",
+            "s.toml:3:1: unknown key `colour`; allowed: ",
             "s.toml:5:1: there is no setting `Service.PolInterval`",
             "s.toml:6:26: Service.PollInterval: `2h` is not from 1s to 1m; allowed: a time from 1s to 1m",
             "s.toml:9:11: job `one`: `command` can't be started: the program `no-such-program-of-ours` is not on the path",

@@ -64,7 +64,7 @@ async fn users_are_found_by_name_uuid_and_token(data: Data) {
     let store = data.open().await;
     let token = "0123456789abcdef";
     let mut new = new_user("ann", &[ServiceRole::AdminViewer, ServiceRole::MetricsViewer]);
-    new.email = "ann@example.org".to_owned();
+    "ann@example.org".clone_into(&mut new.email);
     new.token = Some(SecretString::from(token));
     let ann = create(&store, &new).await;
     assert!(ann.has_token && !ann.has_password);

@@ -13,7 +13,8 @@ use switchboard::store::{OpenOptions, Store};
 
 use super::work::{asked, request};
 use super::{Data, at, change, node, number};
-use crate::postgres::{TestDatabase, TestServer};
+use crate::postgres::TestDatabase;
+use crate::postgres_server::TestServer;
 
 /// Asks again and again, for a while.
 async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, Error>) -> T {
