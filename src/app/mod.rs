@@ -128,8 +128,7 @@ impl App {
             configuration;
         let (cluster_clock, clock) = (Arc::clone(&clock), clock as SharedClock);
         let own_id = OwnNodeId::take(&data, role)?;
-        let facts = nodes::facts(own_id.id().clone(), clock.now());
-        let lock = if role.has_service() { Some(ServiceLock::take(&data, &facts.id)?) } else { None };
+        let lock = if role.has_service() { Some(ServiceLock::take(&data, own_id.id())?) } else { None };
         let address = match advertise {
             Some(address) => address,
             None => reach::own_address(database.as_ref()).await,
@@ -139,6 +138,8 @@ impl App {
         if store.is_shared() {
             time::follow_database(&store, &cluster_clock, shutdown).await?;
         }
+        // only now that the clock is the database's
+        let facts = nodes::facts(own_id.id().clone(), clock.now());
         let fixed = Arc::new(fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
         let settings = settings::follow(&store, Arc::clone(&fixed), shutdown).await?;

@@ -94,7 +94,7 @@ pub fn keep_beating(
 /// # Errors
 /// If the database fails.
 pub async fn beat(store: &Store, id: &NodeId, keys: &SharedKeys, clock: &SharedClock) -> Result<(), Error> {
-    let mut transaction = store.begin().await?;
+    let mut transaction = store.begin_unlocked().await?;
     transaction.beat_node(id, Some(&keys.fingerprint()), clock.now()).await?;
     transaction.commit().await
 }

@@ -151,7 +151,10 @@ impl Campaign {
                 self.step_down(true);
                 self.stand_by(&look.leadership).await
             }
-            Standing::Standby { .. } if look.leadership.primary().is_none() || self.alone => {
+            // of its own: the answer to an attempt to take it was lost
+            Standing::Standby { .. }
+                if look.leadership.primary().is_none_or(|primary| *primary == self.crew.parts.node) || self.alone =>
+            {
                 self.take(sent, stale, &look.leadership).await
             }
             Standing::Standby { .. } => self.stand_by(&look.leadership).await,
@@ -178,10 +181,14 @@ impl Campaign {
 
     async fn take(&mut self, sent: Instant, stale: Duration, seen: &Leadership) -> Result<(), Error> {
         let parts = &self.crew.parts;
-        let mut transaction = parts.store.begin_unlocked().await?;
-        let taken = transaction.take_lead(&parts.node, stale, self.alone).await?;
-        transaction.commit().await?;
-        let Some(fencing) = taken else { return self.stand_by(seen).await };
+        let take = async {
+            let mut transaction = parts.store.begin_unlocked().await?;
+            let taken = transaction.take_lead(&parts.node, stale, self.alone).await?;
+            transaction.commit().await?;
+            Ok(taken)
+        };
+        let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::late())?;
+        let Some(fencing) = taken? else { return self.stand_by(seen).await };
         let (grip, lead) = Lead::begin(fencing, sent + stale);
         self.standing = Standing::Primary { lead, grip, term: None, evicted: false };
         self.shown = None;
@@ -200,12 +207,15 @@ impl Campaign {
 
     async fn hand_over_if_asked(&mut self, leadership: &Leadership) -> Result<(), Error> {
         let Some((by, to)) = &leadership.asked else { return Ok(()) };
-        let Standing::Primary { lead, .. } = &self.standing else { return Ok(()) };
+        let Standing::Primary { lead, term: Some(term), .. } = &self.standing else { return Ok(()) };
         let fencing = lead.fencing();
+        // before it is given back; if that fails it is tried again at the next beat, and nothing begins meanwhile
+        term.end();
         let to = to.as_ref().map_or_else(|| "another node".to_owned(), NodeId::to_string);
         tracing::info!("{by} wants {to} to be the primary: this node begins nothing more, what runs goes on");
+        self.give_back(fencing, true).await?;
         self.step_down(false);
-        self.give_back(fencing, true).await
+        Ok(())
     }
 
     async fn give_back(&self, fencing: i64, handing_over: bool) -> Result<(), Error> {

@@ -131,7 +131,11 @@ impl Registry {
         };
         match self.parts.judge("what is stored for this node", read) {
             Ok(mut stored) => {
-                self.show_elsewhere(std::mem::take(&mut stored.elsewhere)).await;
+                let elsewhere = std::mem::take(&mut stored.elsewhere);
+                // after the term they are the next primary's to show
+                if !self.parts.over.is_stopping() {
+                    self.show_elsewhere(elsewhere).await;
+                }
                 self.hand_out(stored).await;
                 true
             }

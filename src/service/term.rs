@@ -12,7 +12,7 @@ use crate::base::id::NodeId;
 use crate::model::execution::Execution;
 use crate::model::log_entry::Level;
 use crate::protocol::event::Change;
-use crate::protocol::state::{Activity, BARS};
+use crate::protocol::state::{Activity, BARS, DispatcherState, NodeState};
 use crate::service::crew::Crew;
 use crate::service::declare::{self, Entry};
 use crate::service::dispatchers::failover;
@@ -153,6 +153,9 @@ fn prepare(parts: &Arc<TermParts>, planned: Planned, history: &[Execution], now:
     let next_at = if disabled_by.is_some() { None } else { plan.next_at(now) };
     let state = declare::state(&definition, next_at, paused.as_ref(), history);
     let failing = state.failures > 0;
+    // runs of a former term may go on here
+    let known = |known: &NodeState| known.dispatchers.get(&state.name).map(|known| known.running.clone());
+    let state = DispatcherState { running: parts.feed.look(known).unwrap_or_default(), ..state };
     parts.feed.change(Change::Declared(Box::new(state)));
     let (orders, ordered) = watch::channel(Orders { paused: paused.clone(), ..Orders::default() });
     let post = Post { orders, disabled_by: disabled_by.clone() };

@@ -198,13 +198,12 @@ async fn a_primary_that_lost_the_database_begins_nothing_and_ends_what_must_not_
     let ended = run_of(&first.store, "strict", |job| job.id == strict_run && job.outcome.is_some()).await;
     assert!(matches!(ended.outcome, Some(Outcome::Cancelled | Outcome::Abandoned)), "{ended:?}");
     lax.lets.add_permits(1);
-    let ended = run_of(&first.store, "lax", |job| job.id == lax_run && job.outcome.is_some()).await;
-    match ended.outcome {
-        Some(Outcome::Normal) => {}
-        // the second was quicker to prove that it lives than the first
-        Some(Outcome::Abandoned) => assert!(ended.message.unwrap().contains("ended normally")),
-        other => panic!("{other:?}"),
-    }
+    // abandoned, if the second was quicker to prove that it lives than the first; then it says that it ended after all
+    run_of(&first.store, "lax", |job| {
+        let late = job.message.as_ref().is_some_and(|text| text.contains("it went on and ended normally"));
+        job.id == lax_run && (job.outcome == Some(Outcome::Normal) || (job.outcome == Some(Outcome::Abandoned) && late))
+    })
+    .await;
     first.stop().await;
     second.stop().await;
 }
@@ -237,7 +236,7 @@ async fn a_run_that_was_given_up_says_that_it_ended_after_all() {
     let run = node.ask("job").await;
     steps.begun(1).await;
     let mut transaction = node.store.begin().await.unwrap();
-    let far = node.store.nodes().await.unwrap()[0].heartbeat_at.plus(Duration::from_secs(60));
+    let far = node.store.nodes().await.unwrap()[0].heartbeat_at.plus(Duration::from_mins(1));
     let given_up = transaction
         .abandon_runs_of_silent(&NodeId::new("service-other"), far, |node| format!("{node} was silent"))
         .await
@@ -258,7 +257,7 @@ async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
     let shutdown = switchboard::base::shutdown::Shutdown::new();
     let store = super::open(data.path(), &Setup::new().clock, &shutdown).await;
     let (a, b) = (NodeId::new("service-a"), NodeId::new("service-b"));
-    let term = Duration::from_secs(60);
+    let term = Duration::from_mins(1);
     let mut transaction = store.begin().await.unwrap();
     let first = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
     assert_eq!(transaction.take_lead(&b, term, false).await.unwrap(), None);
