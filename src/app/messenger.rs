@@ -109,6 +109,8 @@ pub struct Applier {
     pub server: Option<Server>,
     /// The dialling end, on a web node.
     pub client: Option<Client>,
+    /// Where that dials at the start.
+    pub dialled: Option<Endpoint>,
     /// The keys of both.
     pub keys: SharedKeys,
     /// For the local pipe.
@@ -203,8 +205,7 @@ impl Applier {
             Some(server) if server.endpoint() != wanted.endpoint => Place::of("", &self.data),
             _ => wanted,
         };
-        // where the primary is may have changed already: the first look tells
-        let dialled = Some(at.endpoint.clone()).filter(|endpoint| !endpoint.is_wildcard());
+        let dialled = self.dialled.clone();
         Standing { at, since: now, dialled, key_since: now, missed: None }
     }
 

@@ -248,6 +248,7 @@ impl App {
             nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
         }
         let mut client = None;
+        let mut dialled = None;
         let mut door = None;
         if let Some(part) = self.web.take() {
             door = Some(part.sign_in.clone());
@@ -258,12 +259,14 @@ impl App {
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
             let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
-            client = Some(self.start_web(endpoint, part));
+            client = Some(self.start_web(endpoint.clone(), part));
+            dialled = Some(endpoint);
         }
         let (told, messenger_settings) = watch::channel(Vec::new());
         let applier = messenger::Applier {
             server,
             client,
+            dialled,
             keys: Arc::clone(&self.keys),
             data: self.data.clone(),
             node: self.facts.id.clone(),

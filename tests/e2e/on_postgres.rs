@@ -104,3 +104,40 @@ async fn commands_work_on_it_and_a_backup_names_its_own_tool() {
     assert_eq!(refused.code, Some(64));
     assert!(refused.stderr.contains(VARIABLE) && !refused.stderr.contains("hunter2"), "{}", refused.stderr);
 }
+
+#[tokio::test]
+#[ignore = "scripts/test starts PostgreSQL"]
+async fn what_pg_dump_copied_is_found_again_by_a_node_with_the_same_key() {
+    let place = Place::new().await;
+    let config = Jobs::default().shell("hello", "echo hello").save(&place.stage);
+    let mut node = place.node().config(config.clone()).ready().await;
+    node.administrator().await;
+    let token = place.run(&["user", "add", "robot", "--role", "service_admin", "--token"]).await.good();
+    let robot = Robot::new(&node.url(), token.trim_end());
+    robot.until_live(PATIENCE).await;
+    let ran = robot.run("hello").await;
+    robot.until_ended(ran).await;
+
+    // while the node runs, as docs/operating.md has it
+    let dump = place.stage.data().join("switchboard.dump");
+    tool("pg_dump", &["--format=custom", &format!("--file={}", dump.display()), place.database.url()]).await;
+    node.term();
+    node.end(PATIENCE).await;
+    let restored = TestDatabase::new().await;
+    let to = format!("--dbname={}", restored.url());
+    tool("pg_restore", &["--no-owner", "--exit-on-error", &to, &dump.to_string_lossy()]).await;
+
+    let node = place.stage.node().variable(VARIABLE, restored.url()).config(config).ready().await;
+    let robot = Robot::new(&node.url(), token.trim_end());
+    robot.until_live(PATIENCE).await;
+    assert_eq!(robot.execution(ran).await["outcome"], "normal");
+    let again = robot.run("hello").await;
+    assert_eq!(robot.until_ended(again).await["outcome"], "normal");
+}
+
+/// Runs one of PostgreSQL's own programs.
+async fn tool(name: &str, arguments: &[&str]) {
+    let folder = crate::postgres::variable("SWITCHBOARD_TEST_POSTGRES_BIN");
+    let done = run(Command::new(std::path::Path::new(&folder).join(name)).args(arguments), "").await;
+    assert_eq!(done.code, Some(0), "{name}: {}", done.stderr);
+}
