@@ -180,6 +180,19 @@ impl Cluster {
         query.fetch_optional(&mut *self.raw.lock().await).await.unwrap().flatten()
     }
 
+    /// When the present term is over, unless it is prolonged; microseconds since 1970.
+    pub(crate) async fn expires_at(&self) -> i64 {
+        let query = sqlx::query_scalar("select expires_at from leadership");
+        query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
+    }
+
+    /// Whether this node gave a sign of life after that one started.
+    pub(crate) async fn beat_after_start_of(&self, node: &str, other: &str) -> bool {
+        let query = "select a.heartbeat_at > b.started_at from nodes a, nodes b where a.id = $1 and b.id = $2";
+        let query = sqlx::query_scalar(query).bind(node).bind(other);
+        query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
+    }
+
     /// Waits until this node is primary; gives how long that took.
     pub(crate) async fn until_primary(&self, node: &Node, limit: Duration) -> Duration {
         let id = self.id(node).await;
