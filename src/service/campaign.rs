@@ -88,7 +88,7 @@ impl Campaign {
         loop {
             let beat = settings.borrow_and_update().duration(name::HEARTBEAT_INTERVAL);
             let looked_at = Instant::now();
-            let next = looked_at + if failed { AFTER_FAILURE.min(beat) } else { beat };
+            let next = looked_at + if failed { AFTER_FAILURE.min(beat / 2) } else { beat };
             tokio::select! {
                 () = shutdown.stopping() => break,
                 () = sleep_until(self.wake_at(next)) => {}

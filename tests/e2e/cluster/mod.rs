@@ -1,7 +1,11 @@
 //! Several service and web nodes as real processes on one PostgreSQL database: what becomes of work, pages and lines when any of
 //! them dies, freezes, stops, or is replaced.
 
+mod balanced;
+mod clocks;
 mod failover;
+mod lines;
+mod live;
 mod trouble;
 
 use std::time::Duration;
