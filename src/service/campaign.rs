@@ -239,8 +239,9 @@ impl Campaign {
         let Standing::Primary { grip, term, .. } = standing else { return };
         if evict {
             grip.evict();
+            grip.give_up();
         }
-        grip.give_up();
+        // what was taken on at this very moment was still this node's to take: it is run
         if let Some(term) = term {
             term.end();
             self.ending.push(self.crew.parts.shutdown.spawn("end of a term", async move {
