@@ -190,9 +190,9 @@ async fn a_rolling_restart_of_every_node_fails_no_request_and_loses_no_run_and_n
         browser.page("/status").await;
     }
     let (answered, failed) = asker.end().await;
-    let (failures, asked) = visitor.end().await;
+    let (failures, visits) = visitor.end().await;
     assert!(failed.is_empty(), "{} of {} requests for a run failed: {failed:?}", failed.len(), answered.len());
-    assert!(failures.is_empty() && asked > 100, "{} of {asked} requests failed: {failures:?}", failures.len());
+    assert!(failures.is_empty() && visits > 100, "{} of {visits} requests failed: {failures:?}", failures.len());
 
     // every answered request became exactly one run
     let unique: BTreeSet<_> = answered.iter().copied().collect();
@@ -221,7 +221,7 @@ async fn a_rolling_restart_of_every_node_fails_no_request_and_loses_no_run_and_n
     let twice: Vec<_> = came().await.into_iter().filter(|(_, times)| *times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}\n{}", follower.stderr.text());
     println!(
-        "figure: rolling restart of 3 web and 2 service nodes: {asked} pages and {} runs asked for, 0 failed, {} lines, 0 \
+        "figure: rolling restart of 3 web and 2 service nodes: {visits} pages and {} runs asked for, 0 failed, {} lines, 0 \
          lost, 0 repeated",
         answered.len(),
         answered.len() * PER_RUN
