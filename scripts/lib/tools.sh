@@ -61,6 +61,7 @@ need_programs() {
     PATH="$PATH:/usr/sbin:/sbin"
     command -v haproxy >/dev/null || missing+=(haproxy)
     command -v nginx >/dev/null || missing+=(nginx-light)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
     [ -n "$(find_chromium)" ] || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     CHROMIUM=$(find_chromium)

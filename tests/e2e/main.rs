@@ -10,6 +10,8 @@ mod applied;
 #[cfg(test)]
 mod balancer;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod follow;
