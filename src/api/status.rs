@@ -12,8 +12,8 @@ use crate::api::types::state::{
     RunningItem, SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
-use crate::config::schema::name::HEARTBEAT_INTERVAL;
-use crate::live::applied::{self, Applied, MISSED_BEATS, Standing};
+use crate::config::schema::name::STALE_TIME;
+use crate::live::applied::{self, Applied, Standing};
 use crate::live::hub::Watcher;
 use crate::live::stored;
 use crate::messenger::client::{LinkState, LinkStatus};
@@ -70,7 +70,7 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
 }
 
 async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
-    let silent = api.settings.borrow().duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+    let silent = api.settings.borrow().duration(STALE_TIME);
     let now = api.clock.now();
     let applied = applied::of_living_nodes(&api.store, now).await?;
     let stopping = api.hub.node().filter(|_| api.hub.is_stopping());

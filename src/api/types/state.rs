@@ -81,7 +81,7 @@ pub struct NodeItem {
     /// When it said that it stops.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub stopped_at: Option<Timestamp>,
-    /// Whether it lives: it did not stop, and wrote within three heartbeat intervals.
+    /// Whether it lives: it did not stop, and wrote so within `Service.StaleTime`.
     pub alive: bool,
     /// Whether it has been asked to stop and still works: runs that go on may finish, no other begins. Told of the service node
     /// that is heard.

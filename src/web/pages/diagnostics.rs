@@ -23,7 +23,7 @@ use crate::web::html::{Html, visible};
 use crate::web::moment::{ago, length, utc};
 use crate::web::notice::{Code, Done};
 use crate::web::page::{Frame, Place, show};
-use crate::web::pages::nodes::{MISSED, keys_in_use, liveness};
+use crate::web::pages::nodes::{keys_in_use, liveness};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
@@ -131,7 +131,7 @@ async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Proble
     };
     let link = web.messenger.status().borrow().clone();
     let nodes = web.store.nodes().await?;
-    let patience = web.settings.borrow().duration(name::HEARTBEAT_INTERVAL) * MISSED;
+    let patience = web.settings.borrow().duration(name::STALE_TIME);
     let now = web.clock.now();
     let keys = keys_in_use(&nodes, now, patience);
     let keys = if keys.len() > 1 {

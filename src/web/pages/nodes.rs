@@ -17,9 +17,6 @@ use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
 use crate::web::texts::{EN, Texts};
 
-/// A node that missed so many heartbeats is late.
-pub(crate) const MISSED: u32 = 3;
-
 #[derive(Template)]
 #[template(path = "pages/nodes.html")]
 struct NodesPage {
@@ -46,7 +43,7 @@ pub(crate) async fn nodes(
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let nodes = web.store.nodes().await?;
-    let patience = web.settings.borrow().duration(name::HEARTBEAT_INTERVAL) * MISSED;
+    let patience = web.settings.borrow().duration(name::STALE_TIME);
     let now = web.clock.now();
     let heard = web.messenger.status().borrow().peer.as_ref().map(|peer| peer.node.clone());
     let keys = keys_in_use(&nodes, now, patience);
@@ -75,12 +72,12 @@ pub(crate) async fn nodes(
 
 /// Whether a node lives: its sign, and the word for it.
 pub(crate) fn liveness(node: &Node, now: Timestamp, patience: std::time::Duration) -> (&'static str, &'static str) {
-    if node.stopped_at.is_some_and(|at| at >= node.started_at) {
+    if node.stopped_at.is_some() {
         ("disabled", EN.node_stopped)
-    } else if now.since(node.heartbeat_at) > patience {
-        ("overdue", EN.node_late)
-    } else {
+    } else if node.lives(now, patience) {
         ("normal", EN.node_alive)
+    } else {
+        ("overdue", EN.node_late)
     }
 }
 
