@@ -4,6 +4,7 @@ mod error;
 mod executions;
 mod health;
 mod logs;
+mod nodes;
 mod metrics;
 mod openapi;
 mod request;

@@ -1,5 +1,6 @@
 //! Nodes, dispatchers and the way to the service node.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +9,17 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
 use crate::api::types::state::{
-    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, PausedItem,
-    RunningItem, SettingOnNode, StatusAnswer,
+    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodeLinkItem, NodesAnswer,
+    PausedItem, PrimaryItem, RunningItem, SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
 use crate::config::schema::name::STALE_TIME;
+use crate::control::keys;
 use crate::live::applied::{self, Applied, Standing};
 use crate::live::hub::Watcher;
 use crate::live::stored;
-use crate::messenger::client::{LinkState, LinkStatus};
-use crate::model::node::Node;
+use crate::messenger::client::LinkStatus;
+use crate::model::node::{Node, NodeLink};
 use crate::protocol::state::{Activity, DispatcherState, Pause};
 
 /// How long an answer waits for the service node's state of now, where nobody watched before.
@@ -27,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) async fn status(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
     let (live, dispatchers, _watcher) = dispatchers(&api).await?;
     let messenger = messenger(&api.messenger.status().borrow());
-    let nodes = node_items(&api).await?;
+    let nodes = nodes_now(&api).await?.nodes;
     Ok(Answer::json(&StatusAnswer { now: api.clock.now(), live, messenger, nodes, dispatchers }))
 }
 
@@ -36,7 +38,7 @@ pub(crate) async fn nodes(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError
     // what a node says itself is heard only while somebody watches
     let _watcher = api.hub.watch();
     api.hub.current(PATIENCE).await;
-    Ok(Answer::json(&NodesAnswer { nodes: node_items(&api).await? }))
+    Ok(Answer::json(&nodes_now(&api).await?))
 }
 
 /// `GET /api/dispatchers`.
@@ -69,16 +71,36 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
     Ok((state.is_some(), items, watcher))
 }
 
-async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
+/// Every node, and which of them is primary.
+pub(crate) async fn nodes_now(api: &Api) -> Result<NodesAnswer, ApiError> {
     let silent = api.settings.borrow().duration(STALE_TIME);
     let now = api.clock.now();
     let applied = applied::of_living_nodes(&api.store, now).await?;
     let stopping = api.hub.node().filter(|_| api.hub.is_stopping());
-    let nodes = api.store.nodes().await?.into_iter().map(|node| {
-        let stopping = stopping.as_ref().is_some_and(|heard| heard.id == node.id);
-        NodeItem { stopping, ..node_item(node, silent, now, &applied) }
+    let leadership = api.store.leadership().await?;
+    let primary = leadership.primary();
+    let mut links: BTreeMap<_, _> = api.store.node_links().await?.into_iter().collect();
+    let key = keys::current(&api.store).await?.map(|keys| keys.current.fingerprint());
+    let nodes = api.store.nodes().await?.into_iter().map(|node| NodeItem {
+        stopping: stopping.as_ref().is_some_and(|heard| heard.id == node.id),
+        primary: primary == Some(&node.id),
+        key_in_sync: node.key_fingerprint == key,
+        link: links.remove(&node.id).filter(|_| node.role.has_web() && node.lives(now, silent)).map(link_item),
+        ..node_item(node, silent, now, &applied)
     });
-    Ok(nodes.collect())
+    let nodes = nodes.collect();
+    let primary = primary.map(|primary| PrimaryItem {
+        node: primary.clone(),
+        since: leadership.since,
+        term: leadership.fencing,
+        handing_over: leadership.asked.is_some(),
+    });
+    Ok(NodesAnswer { primary, nodes })
+}
+
+fn link_item(link: NodeLink) -> NodeLinkItem {
+    let NodeLink { state, peer, endpoint, since, error, latency } = link;
+    NodeLinkItem { state, peer, endpoint, since, error, latency_ms: latency.map(|latency| latency.as_secs_f64() * 1e3) }
 }
 
 fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) -> NodeItem {
@@ -97,6 +119,11 @@ fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) 
         alive,
         stopping: false,
         key_fingerprint: node.key_fingerprint,
+        key_in_sync: false,
+        primary: false,
+        address: node.address,
+        address_override: node.address_override,
+        link: None,
     }
 }
 
@@ -118,7 +145,7 @@ pub(crate) fn on_node(applied: &Applied) -> SettingOnNode {
 /// The link, as answers tell it.
 fn messenger(link: &LinkStatus) -> MessengerStatus {
     MessengerStatus {
-        state: link_word(link.state).to_owned(),
+        state: link.state.as_str().to_owned(),
         since: link.since,
         endpoint: link.endpoint.clone(),
         peer: link.peer.as_ref().map(|peer| peer.node.clone()),
@@ -126,14 +153,6 @@ fn messenger(link: &LinkStatus) -> MessengerStatus {
         attempts: link.attempts,
         next_attempt_at: link.next_attempt_at,
         latency_ms: link.latency.map(|latency| latency.as_secs_f64() * 1e3),
-    }
-}
-
-fn link_word(state: LinkState) -> &'static str {
-    match state {
-        LinkState::Live => "live",
-        LinkState::Connecting => "connecting",
-        LinkState::Down => "down",
     }
 }
 
@@ -239,7 +258,8 @@ fn state_reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String
             }
         }
         Activity::Overdue { expected_by } => format!("should have run by {expected_by}"),
-        Activity::Standby { primary } => format!("{primary} is primary"),
+        Activity::Standby { primary } if primary.as_str().is_empty() => "standby: no node is primary yet".to_owned(),
+        Activity::Standby { primary } => format!("standby: primary is {primary}"),
         Activity::Disabled { by } => format!("disabled by {by}"),
     }
 }
@@ -300,7 +320,8 @@ mod tests {
             (Activity::Paused { by: by(), since: NOW }, "paused by ann since 2026-11-21T01:10:19.123Z"),
             (Activity::Failing { next_attempt: None }, "exit code 1; next attempt at 2026-11-21T01:10:19.123Z"),
             (Activity::Overdue { expected_by: NOW }, "should have run by 2026-11-21T01:10:19.123Z"),
-            (Activity::Standby { primary: NodeId::new("service-2") }, "service-2 is primary"),
+            (Activity::Standby { primary: NodeId::new("service-2") }, "standby: primary is service-2"),
+            (Activity::Standby { primary: NodeId::new("") }, "standby: no node is primary yet"),
             (Activity::Disabled { by: "enabled = false".into() }, "disabled by enabled = false"),
         ] {
             let state = activity.as_str();

@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod front;
 pub mod http;
 pub mod lifecycle;
+pub mod links;
 pub mod messenger;
 pub mod nodes;
 pub mod proxies;
@@ -257,7 +258,9 @@ impl App {
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
             let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
-            client = Some(self.start_web(endpoint, part));
+            let started = self.start_web(endpoint, part);
+            links::keep_telling(&self.store, &self.facts.id, &started, &self.shutdown);
+            client = Some(started);
         }
         let (told, messenger_settings) = watch::channel(Vec::new());
         let applier = messenger::Applier {

@@ -4,6 +4,7 @@ mod diagnostics;
 pub mod doctor;
 pub mod import;
 pub mod keys;
+pub mod nodes;
 pub mod past;
 mod runs;
 mod settings;

@@ -96,6 +96,23 @@ pub struct Node {
     pub address_override: Option<String>,
 }
 
+/// How a web node's way to the service node is, as it said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLink {
+    /// `live`, `connecting` or `down`.
+    pub state: String,
+    /// Who is at the other end, while it is live.
+    pub peer: Option<NodeId>,
+    /// Where it leads.
+    pub endpoint: String,
+    /// While it is live: since when. Otherwise: since when it is away.
+    pub since: Timestamp,
+    /// Why it is not live.
+    pub error: Option<String>,
+    /// How long the other end took to answer.
+    pub latency: Option<Duration>,
+}
+
 impl Node {
     /// Whether it lives: it did not stop, and wrote so within `patience`.
     #[must_use]

@@ -43,11 +43,7 @@ pub fn link_pill(link: &LinkStatus, base: &BasePath) -> String {
     let pill = Pill {
         t: EN,
         base,
-        state: match link.state {
-            LinkState::Live => "live",
-            LinkState::Connecting => "connecting",
-            LinkState::Down => "down",
-        },
+        state: link.state.as_str(),
         word: words::link(link.state),
         since: stamp(link.since),
         live: link.state == LinkState::Live,
