@@ -18,22 +18,24 @@ async function freshen(url, shown) {
     if (old.dataset.fresh !== url) continue;
     const now = page.getElementById(old.id);
     // never out of the reader's hands
-    if (!now || says(now) === says(old) || old.contains(document.activeElement)) continue;
+    if (!now || says(now) === says(old) || old.contains(document.activeElement) || old.querySelector('details[open]')) continue;
     old.replaceWith(document.adoptNode(now));
     shown(document.getElementById(now.id));
   }
 }
 
-/** Follows every `[data-fresh]`: each second while something in it is pending, else now and then; not while nobody looks. */
+/** Follows every `[data-fresh]`: each second while something in it is pending, else as often as it says, or now and then; not while nobody looks. */
 export function startFresh(shown) {
   const urls = new Set([...document.querySelectorAll('[data-fresh][id]')].map((part) => part.dataset.fresh));
   for (const url of urls) {
     const own = () => [...document.querySelectorAll('[data-fresh]')].filter((part) => part.dataset.fresh === url);
     const isPending = () => own().some((part) => part.querySelector('.outcome-queued'));
+    // a part may say how soon what it tells can be another
+    const every = () => Math.min(...own().map((part) => Number(part.dataset.freshEvery) || SETTLED_MS), SETTLED_MS);
     let timer;
     const again = () => {
       clearTimeout(timer);
-      timer = setTimeout(look, isPending() ? PENDING_MS : SETTLED_MS);
+      timer = setTimeout(look, isPending() ? PENDING_MS : every());
     };
     const look = async () => {
       clearTimeout(timer);

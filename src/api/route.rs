@@ -55,8 +55,7 @@ pub(crate) const fn parameter(name: &'static str, help: &'static str) -> Paramet
 pub(crate) const LIMIT: Parameter = parameter("limit", "How many at most: 1 to 1000.");
 
 /// Of every log.
-pub(crate) const SINCE: Parameter =
-    parameter("since", "Only lines after this place: the `next` of an earlier answer.");
+pub(crate) const SINCE: Parameter = parameter("since", "Only lines after this place: the `next` of an earlier answer.");
 
 /// What answers a call.
 pub(crate) type Handler = fn(Arc<Api>, Call) -> BoxFuture<'static, Result<Answer, ApiError>>;

@@ -1,6 +1,5 @@
 //! Nodes, dispatchers and the way to the service node.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +12,8 @@ use crate::api::types::state::{
     PausedItem, PrimaryItem, RunningItem, SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
-use crate::config::schema::name::STALE_TIME;
-use crate::control::keys;
 use crate::live::applied::{self, Applied, Standing};
+use crate::live::cluster::Cluster;
 use crate::live::hub::Watcher;
 use crate::live::stored;
 use crate::messenger::client::LinkStatus;
@@ -73,57 +71,56 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
 
 /// Every node, and which of them is primary.
 pub(crate) async fn nodes_now(api: &Api) -> Result<NodesAnswer, ApiError> {
-    let silent = api.settings.borrow().duration(STALE_TIME);
     let now = api.clock.now();
+    let settings = Arc::clone(&api.settings.borrow());
+    let cluster = Cluster::read(&api.store, &settings, now).await?;
     let applied = applied::of_living_nodes(&api.store, now).await?;
     let stopping = api.hub.node().filter(|_| api.hub.is_stopping());
-    let leadership = api.store.leadership().await?;
-    let primary = leadership.primary();
-    let mut links: BTreeMap<_, _> = api.store.node_links().await?.into_iter().collect();
-    let key = keys::current(&api.store).await?.map(|keys| keys.current.fingerprint());
-    let nodes = api.store.nodes().await?.into_iter().map(|node| NodeItem {
+    let nodes = cluster.nodes.iter().map(|node| NodeItem {
         stopping: stopping.as_ref().is_some_and(|heard| heard.id == node.id),
-        primary: primary == Some(&node.id),
-        key_in_sync: node.key_fingerprint == key,
-        link: links.remove(&node.id).filter(|_| node.role.has_web() && node.lives(now, silent)).map(link_item),
-        ..node_item(node, silent, now, &applied)
+        ..node_item(node, &cluster, &applied)
     });
-    let nodes = nodes.collect();
-    let primary = primary.map(|primary| PrimaryItem {
+    let leadership = &cluster.leadership;
+    let primary = leadership.primary().map(|primary| PrimaryItem {
         node: primary.clone(),
         since: leadership.since,
         term: leadership.fencing,
         handing_over: leadership.asked.is_some(),
     });
-    Ok(NodesAnswer { primary, nodes })
+    Ok(NodesAnswer { primary, nodes: nodes.collect() })
 }
 
-fn link_item(link: NodeLink) -> NodeLinkItem {
-    let NodeLink { state, peer, endpoint, since, error, latency } = link;
+fn link_item(link: &NodeLink) -> NodeLinkItem {
+    let NodeLink { state, peer, endpoint, since, error, latency } = link.clone();
     NodeLinkItem { state, peer, endpoint, since, error, latency_ms: latency.map(|latency| latency.as_secs_f64() * 1e3) }
 }
 
-fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) -> NodeItem {
-    let alive = node.lives(now, silent);
+fn node_item(node: &Node, cluster: &Cluster, applied: &[Applied]) -> NodeItem {
     let elsewhere = applied.iter().filter(|one| one.node == node.id && one.standing != Standing::Applied);
+    let primary = cluster.is_primary(node);
+    let (alive, key_in_sync) = (cluster.lives(node), !cluster.has_other_key(node));
+    let link = cluster.link(node).map(link_item);
+    let Node { id, role, host, version, pid, started_at, heartbeat_at, stopped_at, .. } = node.clone();
+    let Node { key_fingerprint, address, address_override, .. } = node.clone();
+    let settings = elsewhere.map(on_node).collect();
     NodeItem {
-        settings: elsewhere.map(on_node).collect(),
-        id: node.id,
-        role: node.role,
-        host: node.host,
-        version: node.version,
-        pid: node.pid,
-        started_at: node.started_at,
-        heartbeat_at: node.heartbeat_at,
-        stopped_at: node.stopped_at,
+        settings,
+        id,
+        role,
+        host,
+        version,
+        pid,
+        started_at,
+        heartbeat_at,
+        stopped_at,
         alive,
         stopping: false,
-        key_fingerprint: node.key_fingerprint,
-        key_in_sync: false,
-        primary: false,
-        address: node.address,
-        address_override: node.address_override,
-        link: None,
+        key_fingerprint,
+        key_in_sync,
+        primary,
+        address,
+        address_override,
+        link,
     }
 }
 
@@ -269,7 +266,6 @@ mod tests {
     use super::*;
     use crate::base::id::{ExecutionId, NodeId};
     use crate::model::execution::{Cause, Outcome, Progress};
-    use crate::model::node::Role;
     use crate::protocol::state::{Bar, LastError, Origin, Run};
 
     const NOW: Timestamp = Timestamp::from_micros(1_795_223_419_123_000);
@@ -378,27 +374,5 @@ mod tests {
         state.recent[0].outcome = Outcome::Abandoned;
         let item = item(&state, None);
         assert_eq!((item.last.unwrap().duration_ms, item.median_ms), (None, None));
-    }
-
-    #[test]
-    fn a_silent_or_stopped_node_does_not_live() {
-        let node = Node {
-            id: NodeId::new("service-1"),
-            role: Role::Service,
-            host: "box".into(),
-            version: "0.1.0".into(),
-            pid: 1,
-            started_at: NOW,
-            heartbeat_at: NOW,
-            stopped_at: None,
-            key_fingerprint: None,
-            address: None,
-            address_override: None,
-        };
-        let alive = |node: &Node, after: u64| {
-            node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after)), &[]).alive
-        };
-        assert!(alive(&node, 0) && alive(&node, 89) && !alive(&node, 90));
-        assert!(!alive(&Node { stopped_at: Some(NOW), ..node }, 0));
     }
 }

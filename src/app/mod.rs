@@ -40,6 +40,7 @@ use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
 use crate::control::Control;
+use crate::control::doctor::Practice;
 use crate::live::hub::Hub;
 use crate::live::{feed, stored};
 use crate::messenger::client::Client;
@@ -305,7 +306,8 @@ impl App {
                 .knowing({
                     let hub = hub.clone();
                     move || hub.is_stopping()
-                });
+                })
+                .trying(Practice::new(Arc::clone(&self.keys), self.data.clone()));
         let api = api::router(Arc::new(Api {
             base: base.clone(),
             hub: hub.clone(),

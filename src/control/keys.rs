@@ -96,8 +96,8 @@ pub async fn settle(store: &Store, clock: &SharedClock) -> Result<KeyState, Erro
 pub async fn end_overlap(store: &Store, clock: &SharedClock) -> Result<Option<KeyState>, Error> {
     let is_over = async || {
         let Some(state) = current(store).await? else { return Ok((None, false)) };
-        let over = state.former.is_some()
-            && state.overlap_is_over(&store.nodes().await?, clock.now(), patience(store).await?);
+        let over =
+            state.former.is_some() && state.overlap_is_over(&store.nodes().await?, clock.now(), patience(store).await?);
         Ok::<_, Error>((Some(state), over))
     };
     if let (state, false) = is_over().await? {

@@ -73,7 +73,12 @@ impl Control {
     ///
     /// # Errors
     /// [`Refusal::Forbidden`], [`Refusal::NotFound`], or [`Refusal::Invalid`] if it is no address or a web node's.
-    pub async fn set_address(&self, actor: &Actor, node: &str, address: Option<&str>) -> Result<Option<String>, Refusal> {
+    pub async fn set_address(
+        &self,
+        actor: &Actor,
+        node: &str,
+        address: Option<&str>,
+    ) -> Result<Option<String>, Refusal> {
         actor.must_act()?;
         let address = match address.map(str::trim).filter(|text| !text.is_empty()) {
             Some(text) => {

@@ -120,3 +120,29 @@ impl Node {
         self.stopped_at.is_none() && now.since(self.heartbeat_at) < patience
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_or_stopped_node_does_not_live() {
+        let now = Timestamp::from_micros(1_795_223_419_000_000);
+        let node = Node {
+            id: NodeId::new("service-1"),
+            role: Role::Service,
+            host: "box".into(),
+            version: "0.1.0".into(),
+            pid: 1,
+            started_at: now,
+            heartbeat_at: now,
+            stopped_at: None,
+            key_fingerprint: None,
+            address: None,
+            address_override: None,
+        };
+        let lives = |node: &Node, after: u64| node.lives(now.plus(Duration::from_secs(after)), Duration::from_secs(15));
+        assert!(lives(&node, 0) && lives(&node, 14) && !lives(&node, 15));
+        assert!(!lives(&Node { stopped_at: Some(now), ..node }, 0));
+    }
+}

@@ -23,8 +23,12 @@ fn address(path: &str) -> String {
         path if path.starts_with("/users") => "ann",
         _ => "disk-space",
     };
-    let verb = if path.starts_with("/users") { "roles" } else { "run" };
-    path.replace("{name}", name).replace("{verb}", verb).replace("{id}", "2")
+    let (verb, id) = match path {
+        path if path.starts_with("/users") => ("roles", "2"),
+        path if path.starts_with("/nodes") => ("address", "service-1"),
+        _ => ("run", "2"),
+    };
+    path.replace("{name}", name).replace("{verb}", verb).replace("{id}", id)
 }
 
 /// Pages; not the socket and what streams.

@@ -151,7 +151,7 @@ pub struct NodeItem {
     pub stopping: bool,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
-    /// Whether that is the key that is to be used: a living node with another one has no link.
+    /// Whether that is the primary's key; a living node with another one has no link.
     pub key_in_sync: bool,
     /// Whether it is the primary, whose dispatchers run.
     pub primary: bool,

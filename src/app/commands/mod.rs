@@ -7,7 +7,7 @@ pub mod live;
 pub mod logs;
 pub mod maintenance;
 pub mod node;
-mod nodes;
+pub mod nodes;
 pub mod settings;
 pub mod socket;
 pub mod status;
