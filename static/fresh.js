@@ -10,6 +10,14 @@ function says(part) {
   return copy.textContent.replace(/\s+/g, ' ').trim();
 }
 
+/** Whether the reader types in it, or has something of it open. */
+function inHands(part) {
+  return Boolean(part.querySelector('details[open], :is(input, select, textarea):focus'));
+}
+
+const twin = (element, root) =>
+  [...root.querySelectorAll(element.tagName)].find((other) => other.textContent === element.textContent);
+
 async function freshen(url, shown) {
   const answer = await fetch(url, { headers: { Accept: 'text/html' }, redirect: 'manual', signal: AbortSignal.timeout(10000) });
   if (!answer.ok) return;
@@ -17,10 +25,12 @@ async function freshen(url, shown) {
   for (const old of document.querySelectorAll('[data-fresh]')) {
     if (old.dataset.fresh !== url) continue;
     const now = page.getElementById(old.id);
-    // never out of the reader's hands
-    if (!now || says(now) === says(old) || old.contains(document.activeElement) || old.querySelector('details[open]')) continue;
+    if (!now || says(now) === says(old) || inHands(old)) continue;
+    const focus = old.contains(document.activeElement) ? document.activeElement : null;
     old.replaceWith(document.adoptNode(now));
-    shown(document.getElementById(now.id));
+    shown(now);
+    // a button that had the focus may be gone: then the reader goes on from the page itself
+    if (focus) (twin(focus, now) ?? document.querySelector('main')).focus({ preventScroll: true });
   }
 }
 
