@@ -161,7 +161,7 @@ fn messenger(link: &LinkStatus) -> Part {
     match link.state {
         LinkState::Live => {
             let node = link.peer.as_ref().map(|peer| peer.node.to_string()).unwrap_or_default();
-            let took = link.latency.map(|latency| length(latency)).unwrap_or_else(|| "–".to_owned());
+            let took = link.latency.map_or_else(|| "–".to_owned(), length);
             good(
                 EN.part_messenger,
                 EN.messenger_well.with("node", node).with("where", &link.endpoint).with("took", took),

@@ -296,12 +296,15 @@ async fn without_a_service_node_the_page_says_why_and_shows_what_the_database_kn
     // every other page warns as well
     let warned = async || {
         let mut looks = tokio::time::interval(Duration::from_millis(50));
-        while !site.get("/nodes", Some(&admin)).await.body.contains("The service can't be reached since") {
+        while !site.get("/nodes", Some(&admin)).await.body.contains("What you ask for is stored") {
             looks.tick().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), warned()).await.expect("every other page warns after a few seconds");
-    assert!(!site.get("/alerts?live=1", Some(&admin)).await.body.contains("can't be reached"), "live pages say it");
+    assert!(
+        !site.get("/alerts?live=1", Some(&admin)).await.body.contains("What you ask for is stored"),
+        "live pages say it"
+    );
     let diagnostics = site.get("/diagnostics", Some(&admin)).await.body;
     assert!(diagnostics.contains("What to do:") && diagnostics.contains("press Reconnect"));
     let tried = site.post("/messenger/reconnect", Some(&admin), &[]).await;
