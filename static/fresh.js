@@ -10,6 +10,14 @@ function says(part) {
   return copy.textContent.replace(/\s+/g, ' ').trim();
 }
 
+/** Whether the reader types in it, or has something of it open. */
+function inHands(part) {
+  return Boolean(part.querySelector('details[open], :is(input, select, textarea):focus'));
+}
+
+const twin = (element, root) =>
+  [...root.querySelectorAll(element.tagName)].find((other) => other.textContent === element.textContent);
+
 async function freshen(url, shown) {
   const answer = await fetch(url, { headers: { Accept: 'text/html' }, redirect: 'manual', signal: AbortSignal.timeout(10000) });
   if (!answer.ok) return;
@@ -17,23 +25,27 @@ async function freshen(url, shown) {
   for (const old of document.querySelectorAll('[data-fresh]')) {
     if (old.dataset.fresh !== url) continue;
     const now = page.getElementById(old.id);
-    // never out of the reader's hands
-    if (!now || says(now) === says(old) || old.contains(document.activeElement)) continue;
+    if (!now || says(now) === says(old) || inHands(old)) continue;
+    const focus = old.contains(document.activeElement) ? document.activeElement : null;
     old.replaceWith(document.adoptNode(now));
-    shown(document.getElementById(now.id));
+    shown(now);
+    // a button that had the focus may be gone: then the reader goes on from the page itself
+    if (focus) (twin(focus, now) ?? document.querySelector('main')).focus({ preventScroll: true });
   }
 }
 
-/** Follows every `[data-fresh]`: each second while something in it is pending, else now and then; not while nobody looks. */
+/** Follows every `[data-fresh]`: each second while something in it is pending, else as often as it says, or now and then; not while nobody looks. */
 export function startFresh(shown) {
   const urls = new Set([...document.querySelectorAll('[data-fresh][id]')].map((part) => part.dataset.fresh));
   for (const url of urls) {
     const own = () => [...document.querySelectorAll('[data-fresh]')].filter((part) => part.dataset.fresh === url);
     const isPending = () => own().some((part) => part.querySelector('.outcome-queued'));
+    // a part may say how soon what it tells can be another
+    const every = () => Math.min(...own().map((part) => Number(part.dataset.freshEvery) || SETTLED_MS), SETTLED_MS);
     let timer;
     const again = () => {
       clearTimeout(timer);
-      timer = setTimeout(look, isPending() ? PENDING_MS : SETTLED_MS);
+      timer = setTimeout(look, isPending() ? PENDING_MS : every());
     };
     const look = async () => {
       clearTimeout(timer);

@@ -124,7 +124,8 @@ export class Intake {
   takeRestart(message) {
     if (this.cursor?.epoch === message.epoch) return [];
     this.cursor = { epoch: message.epoch, seq: 0 };
-    return [{ kind: 'restart', epoch: message.epoch, fromVersion: message.from, toVersion: message.to, ms: message.at }];
+    const { epoch, node, before, primary, from, to, at } = message;
+    return [{ kind: 'restart', epoch, node, before, primary, fromVersion: from, toVersion: to, ms: at }];
   }
 
   takeGap(message) {

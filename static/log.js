@@ -161,13 +161,13 @@ class LogView {
   /** Reads the lines the server rendered, so that nothing is fetched twice. */
   adopt() {
     for (const item of this.list.querySelectorAll('li[data-epoch]')) {
-      const { epoch, seq, ms, level, source, execution, stream, from, to, levels, unknown } = item.dataset;
+      const { epoch, seq, ms, level, source, execution, stream, from, to, levels, unknown, node, before, primary } = item.dataset;
       if (from) {
         this.add({ kind: 'gap', epoch, from: Number(from), to: Number(to), by_level: levels.split(' ').map(Number), unknown: Number(unknown) });
         continue;
       }
       if (!seq) {
-        this.add({ kind: 'restart', epoch, fromVersion: null, toVersion: null, ms: null });
+        this.add({ kind: 'restart', epoch, node, before, primary: primary !== undefined, fromVersion: null, toVersion: null, ms: null });
         continue;
       }
       this.add({
@@ -446,7 +446,12 @@ class LogView {
       item.title = `${row.epoch}:${row.from}–${row.to}`;
     }
     else if (row.kind === 'skipped') item.textContent = words.skipped(row.count, known(row.by_level));
-    else if (row.kind === 'restart') item.textContent = words.restart(plain(row.fromVersion ?? ''), plain(row.toVersion ?? ''), row.ms ? clock(row.ms).slice(0, 8) : '');
+    else if (row.kind === 'restart') {
+      const turned = row.node && row.before && row.node !== row.before;
+      item.textContent = turned
+        ? words.turn(plain(row.node), plain(row.before), row.primary)
+        : words.restart(plain(row.fromVersion ?? ''), plain(row.toVersion ?? ''), row.ms ? clock(row.ms).slice(0, 8) : '');
+    }
     else item.textContent = row.day;
     return item;
   }

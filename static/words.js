@@ -46,6 +46,8 @@ export const words = {
     `${plural(count, 'line', 'lines')} can't be had any more (${known})${narrow ? '; whether they would pass the filter is not known' : ''}`,
   unknownLevel: (count) => `${count.toLocaleString('en')} of a level that nobody knows`,
   skipped: (count, known) => `${plural(count, 'line', 'lines')} came while you paused and did not fit into this tab${known ? ` (${known})` : ''}; the download has them`,
+  turn: (node, before, primary) =>
+    primary ? `${node} is the primary now (was ${before})` : `lines of ${node} from here on (before: ${before})`,
   restart: (from, to, at) => `service restarted${at ? ` ${at}` : ''}${from && to ? ` (version ${from} → ${to})` : to ? ` (version ${to})` : ''}`,
   levels: ['trace', 'debug', 'info', 'warn', 'error'],
   footer: (shown, hidden, lost, last) =>

@@ -5,6 +5,7 @@ mod executions;
 mod health;
 mod logs;
 mod metrics;
+mod nodes;
 mod openapi;
 mod request;
 mod route;

@@ -46,6 +46,17 @@ pub(crate) struct Parameter {
     pub(crate) repeats: bool,
 }
 
+/// One that stands there once at most.
+pub(crate) const fn parameter(name: &'static str, help: &'static str) -> Parameter {
+    Parameter { name, help, repeats: false }
+}
+
+/// Of every list.
+pub(crate) const LIMIT: Parameter = parameter("limit", "How many at most: 1 to 1000.");
+
+/// Of every log.
+pub(crate) const SINCE: Parameter = parameter("since", "Only lines after this place: the `next` of an earlier answer.");
+
 /// What answers a call.
 pub(crate) type Handler = fn(Arc<Api>, Call) -> BoxFuture<'static, Result<Answer, ApiError>>;
 

@@ -3,27 +3,22 @@
 use axum::http::Method;
 
 use crate::api::request::Answer;
-use crate::api::route::{Described, Parameter, Route};
+use crate::api::route::{Described, LIMIT, Parameter, Route, SINCE, parameter};
 use crate::api::types::executions::{ExecutionItem, ExecutionsAnswer, RunAnswer, RunBody, ToldAnswer};
 use crate::api::types::logs::LogsAnswer;
 use crate::api::types::settings::{
     ExportAnswer, GenerateBody, HistoryAnswer, ImportAnswer, ImportBody, SettingBody, SettingItem, SettingsAnswer,
 };
-use crate::api::types::state::{Dispatcher, DispatchersAnswer, NodesAnswer, StatusAnswer};
+use crate::api::types::state::{
+    AddressBody, Dispatcher, DispatchersAnswer, HandOverAnswer, HandOverBody, NodeItem, NodesAnswer, StatusAnswer,
+};
 use crate::api::types::users::{AuditAnswer, RolesBody, TokenAnswer, UserBody, UserCreated, UserItem, UsersAnswer};
 use crate::api::types::{Document, Done};
-use crate::api::{executions, logs, openapi, settings, status, users};
+use crate::api::{executions, logs, nodes, openapi, settings, status, users};
 use crate::auth::access::Right;
 
 const LOOK: Option<Right> = Some(Right::Look);
 const ACT: Option<Right> = Some(Right::Act);
-
-const fn parameter(name: &'static str, help: &'static str) -> Parameter {
-    Parameter { name, help, repeats: false }
-}
-
-const LIMIT: Parameter = parameter("limit", "How many at most: 1 to 1000.");
-const SINCE: Parameter = parameter("since", "Only lines after this place: the `next` of an earlier answer.");
 
 /// All of them, in the order of the document.
 pub(crate) static ROUTES: &[Route] = &[
@@ -271,6 +266,50 @@ pub(crate) static ROUTES: &[Route] = &[
         body: None,
         answer: Described::of::<NodesAnswer>(),
         handler: |api, call| Box::pin(status::nodes(api, call)),
+    },
+    Route {
+        name: "nodes:remove",
+        method: Method::POST,
+        template: "/api/nodes/{id}:remove",
+        right: ACT,
+        summary: "Forgets a node that does not live any more, with all it said of itself; one that lives is refused.",
+        query: &[],
+        body: None,
+        answer: Described::of::<Done>(),
+        handler: |api, call| Box::pin(nodes::remove(api, call)),
+    },
+    Route {
+        name: "nodes:setAddress",
+        method: Method::PUT,
+        template: "/api/nodes/{id}/address",
+        right: ACT,
+        summary: "Says where web nodes reach a service node, whatever it says itself.",
+        query: &[],
+        body: Some((Described::of::<AddressBody>(), true)),
+        answer: Described::of::<NodeItem>(),
+        handler: |api, call| Box::pin(nodes::set_address(api, call)),
+    },
+    Route {
+        name: "nodes:clearAddress",
+        method: Method::DELETE,
+        template: "/api/nodes/{id}/address",
+        right: ACT,
+        summary: "Web nodes reach a service node where it says itself again.",
+        query: &[],
+        body: None,
+        answer: Described::of::<NodeItem>(),
+        handler: |api, call| Box::pin(nodes::clear_address(api, call)),
+    },
+    Route {
+        name: "primary:handOver",
+        method: Method::POST,
+        template: "/api/primary:handOver",
+        right: ACT,
+        summary: "Asks the primary to hand over to another service node; runs that go on end where they are.",
+        query: &[],
+        body: Some((Described::of::<HandOverBody>(), false)),
+        answer: Described::of::<HandOverAnswer>(),
+        handler: |api, call| Box::pin(nodes::hand_over(api, call)),
     },
     Route {
         name: "audit:list",

@@ -8,16 +8,16 @@ use crate::api::Api;
 use crate::api::error::ApiError;
 use crate::api::request::{Answer, Call};
 use crate::api::types::state::{
-    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodesAnswer, PausedItem,
-    RunningItem, SettingOnNode, StatusAnswer,
+    Dispatcher, DispatchersAnswer, LastFailure, LastRun, MessengerStatus, NodeItem, NodeLinkItem, NodesAnswer,
+    PausedItem, PrimaryItem, RunningItem, SettingOnNode, StatusAnswer,
 };
 use crate::base::clock::Timestamp;
-use crate::config::schema::name::HEARTBEAT_INTERVAL;
-use crate::live::applied::{self, Applied, MISSED_BEATS, Standing};
+use crate::live::applied::{self, Applied, Standing};
+use crate::live::cluster::Cluster;
 use crate::live::hub::Watcher;
 use crate::live::stored;
-use crate::messenger::client::{LinkState, LinkStatus};
-use crate::model::node::Node;
+use crate::messenger::client::LinkStatus;
+use crate::model::node::{Node, NodeLink};
 use crate::protocol::state::{Activity, DispatcherState, Pause};
 
 /// How long an answer waits for the service node's state of now, where nobody watched before.
@@ -27,7 +27,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) async fn status(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError> {
     let (live, dispatchers, _watcher) = dispatchers(&api).await?;
     let messenger = messenger(&api.messenger.status().borrow());
-    let nodes = node_items(&api).await?;
+    let nodes = nodes_now(&api).await?.nodes;
     Ok(Answer::json(&StatusAnswer { now: api.clock.now(), live, messenger, nodes, dispatchers }))
 }
 
@@ -36,7 +36,7 @@ pub(crate) async fn nodes(api: Arc<Api>, _call: Call) -> Result<Answer, ApiError
     // what a node says itself is heard only while somebody watches
     let _watcher = api.hub.watch();
     api.hub.current(PATIENCE).await;
-    Ok(Answer::json(&NodesAnswer { nodes: node_items(&api).await? }))
+    Ok(Answer::json(&nodes_now(&api).await?))
 }
 
 /// `GET /api/dispatchers`.
@@ -69,34 +69,58 @@ async fn dispatchers(api: &Api) -> Result<(bool, Vec<Dispatcher>, Watcher), ApiE
     Ok((state.is_some(), items, watcher))
 }
 
-async fn node_items(api: &Api) -> Result<Vec<NodeItem>, ApiError> {
-    let silent = api.settings.borrow().duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+/// Every node, and which of them is primary.
+pub(crate) async fn nodes_now(api: &Api) -> Result<NodesAnswer, ApiError> {
     let now = api.clock.now();
+    let settings = Arc::clone(&api.settings.borrow());
+    let cluster = Cluster::read(&api.store, &settings, now).await?;
     let applied = applied::of_living_nodes(&api.store, now).await?;
     let stopping = api.hub.node().filter(|_| api.hub.is_stopping());
-    let nodes = api.store.nodes().await?.into_iter().map(|node| {
-        let stopping = stopping.as_ref().is_some_and(|heard| heard.id == node.id);
-        NodeItem { stopping, ..node_item(node, silent, now, &applied) }
+    let nodes = cluster.nodes.iter().map(|node| NodeItem {
+        stopping: stopping.as_ref().is_some_and(|heard| heard.id == node.id),
+        ..node_item(node, &cluster, &applied)
     });
-    Ok(nodes.collect())
+    let leadership = &cluster.leadership;
+    let primary = leadership.primary().map(|primary| PrimaryItem {
+        node: primary.clone(),
+        since: leadership.since,
+        term: leadership.fencing,
+        handing_over: leadership.asked.is_some(),
+    });
+    Ok(NodesAnswer { primary, nodes: nodes.collect() })
 }
 
-fn node_item(node: Node, silent: Duration, now: Timestamp, applied: &[Applied]) -> NodeItem {
-    let alive = node.lives(now, silent);
+fn link_item(link: &NodeLink) -> NodeLinkItem {
+    let NodeLink { state, peer, endpoint, since, error, latency } = link.clone();
+    NodeLinkItem { state, peer, endpoint, since, error, latency_ms: latency.map(|latency| latency.as_secs_f64() * 1e3) }
+}
+
+fn node_item(node: &Node, cluster: &Cluster, applied: &[Applied]) -> NodeItem {
     let elsewhere = applied.iter().filter(|one| one.node == node.id && one.standing != Standing::Applied);
+    let primary = cluster.is_primary(node);
+    let (alive, key_in_sync) = (cluster.lives(node), !cluster.has_other_key(node));
+    let link = cluster.link(node).map(link_item);
+    let Node { id, role, host, version, pid, started_at, heartbeat_at, stopped_at, .. } = node.clone();
+    let Node { key_fingerprint, address, address_override, .. } = node.clone();
+    let settings = elsewhere.map(on_node).collect();
     NodeItem {
-        settings: elsewhere.map(on_node).collect(),
-        id: node.id,
-        role: node.role,
-        host: node.host,
-        version: node.version,
-        pid: node.pid,
-        started_at: node.started_at,
-        heartbeat_at: node.heartbeat_at,
-        stopped_at: node.stopped_at,
+        settings,
+        id,
+        role,
+        host,
+        version,
+        pid,
+        started_at,
+        heartbeat_at,
+        stopped_at,
         alive,
         stopping: false,
-        key_fingerprint: node.key_fingerprint,
+        key_fingerprint,
+        key_in_sync,
+        primary,
+        address,
+        address_override,
+        link,
     }
 }
 
@@ -118,7 +142,7 @@ pub(crate) fn on_node(applied: &Applied) -> SettingOnNode {
 /// The link, as answers tell it.
 fn messenger(link: &LinkStatus) -> MessengerStatus {
     MessengerStatus {
-        state: link_word(link.state).to_owned(),
+        state: link.state.as_str().to_owned(),
         since: link.since,
         endpoint: link.endpoint.clone(),
         peer: link.peer.as_ref().map(|peer| peer.node.clone()),
@@ -126,14 +150,6 @@ fn messenger(link: &LinkStatus) -> MessengerStatus {
         attempts: link.attempts,
         next_attempt_at: link.next_attempt_at,
         latency_ms: link.latency.map(|latency| latency.as_secs_f64() * 1e3),
-    }
-}
-
-fn link_word(state: LinkState) -> &'static str {
-    match state {
-        LinkState::Live => "live",
-        LinkState::Connecting => "connecting",
-        LinkState::Down => "down",
     }
 }
 
@@ -239,7 +255,8 @@ fn state_reason(dispatcher: &DispatcherState, away: Option<Timestamp>) -> String
             }
         }
         Activity::Overdue { expected_by } => format!("should have run by {expected_by}"),
-        Activity::Standby { primary } => format!("{primary} is primary"),
+        Activity::Standby { primary } if primary.as_str().is_empty() => "standby: no node is primary yet".to_owned(),
+        Activity::Standby { primary } => format!("standby: primary is {primary}"),
         Activity::Disabled { by } => format!("disabled by {by}"),
     }
 }
@@ -249,7 +266,6 @@ mod tests {
     use super::*;
     use crate::base::id::{ExecutionId, NodeId};
     use crate::model::execution::{Cause, Outcome, Progress};
-    use crate::model::node::Role;
     use crate::protocol::state::{Bar, LastError, Origin, Run};
 
     const NOW: Timestamp = Timestamp::from_micros(1_795_223_419_123_000);
@@ -300,7 +316,8 @@ mod tests {
             (Activity::Paused { by: by(), since: NOW }, "paused by ann since 2026-11-21T01:10:19.123Z"),
             (Activity::Failing { next_attempt: None }, "exit code 1; next attempt at 2026-11-21T01:10:19.123Z"),
             (Activity::Overdue { expected_by: NOW }, "should have run by 2026-11-21T01:10:19.123Z"),
-            (Activity::Standby { primary: NodeId::new("service-2") }, "service-2 is primary"),
+            (Activity::Standby { primary: NodeId::new("service-2") }, "standby: primary is service-2"),
+            (Activity::Standby { primary: NodeId::new("") }, "standby: no node is primary yet"),
             (Activity::Disabled { by: "enabled = false".into() }, "disabled by enabled = false"),
         ] {
             let state = activity.as_str();
@@ -357,27 +374,5 @@ mod tests {
         state.recent[0].outcome = Outcome::Abandoned;
         let item = item(&state, None);
         assert_eq!((item.last.unwrap().duration_ms, item.median_ms), (None, None));
-    }
-
-    #[test]
-    fn a_silent_or_stopped_node_does_not_live() {
-        let node = Node {
-            id: NodeId::new("service-1"),
-            role: Role::Service,
-            host: "box".into(),
-            version: "0.1.0".into(),
-            pid: 1,
-            started_at: NOW,
-            heartbeat_at: NOW,
-            stopped_at: None,
-            key_fingerprint: None,
-            address: None,
-            address_override: None,
-        };
-        let alive = |node: &Node, after: u64| {
-            node_item(node.clone(), Duration::from_secs(90), NOW.plus(Duration::from_secs(after)), &[]).alive
-        };
-        assert!(alive(&node, 0) && alive(&node, 89) && !alive(&node, 90));
-        assert!(!alive(&Node { stopped_at: Some(NOW), ..node }, 0));
     }
 }

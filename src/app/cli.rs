@@ -115,6 +115,20 @@ pub enum Command {
     Resume(Named),
     /// End every run of a dispatcher.
     Cancel(Named),
+    /// List every node: how it is, which one is primary, how its link is.
+    Nodes {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make another service node the primary; runs that go on end where they are.
+    HandOver {
+        /// Which node. [default: whichever comes first]
+        node: Option<String>,
+        /// Print the answer as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the configuration, list every problem, and do nothing else.
     CheckConfig {
         /// The file; the same as `--config FILE`.

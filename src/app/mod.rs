@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod front;
 pub mod http;
 pub mod lifecycle;
+pub mod links;
 pub mod messenger;
 pub mod nodes;
 pub mod proxies;
@@ -39,6 +40,7 @@ use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
 use crate::control::Control;
+use crate::control::doctor::Practice;
 use crate::live::hub::Hub;
 use crate::live::{feed, stored};
 use crate::messenger::client::Client;
@@ -259,7 +261,9 @@ impl App {
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
             let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
-            client = Some(self.start_web(endpoint.clone(), part));
+            let started = self.start_web(endpoint.clone(), part);
+            links::keep_telling(&self.store, &self.facts.id, &started, &self.shutdown);
+            client = Some(started);
             dialled = Some(endpoint);
         }
         let (told, messenger_settings) = watch::channel(Vec::new());
@@ -306,7 +310,8 @@ impl App {
                 .knowing({
                     let hub = hub.clone();
                     move || hub.is_stopping()
-                });
+                })
+                .trying(Practice::new(Arc::clone(&self.keys), self.data.clone()));
         let api = api::router(Arc::new(Api {
             base: base.clone(),
             hub: hub.clone(),

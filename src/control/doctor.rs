@@ -1,17 +1,28 @@
 //! Tries an endpoint and a key before they are saved: the same for the command line and for pages.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::endpoint::Host;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::config::endpoint::{Host, Written};
+use crate::config::schema::name::MESSENGER_ENDPOINT;
+use crate::config::settings::Settings;
 use crate::config::value::{BadValue, Kind};
+use crate::control::{Actor, Control, Refusal};
 use crate::messenger::doctor::{self, Examination};
 use crate::messenger::endpoint::Endpoint;
-use crate::messenger::secure::keys::KeyRing;
+use crate::messenger::secure::SharedKeys;
+use crate::messenger::secure::keys::{Key, KeyRing};
 
 /// How long it may take in all.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// So many users at once make a web node dial.
+const AT_ONCE: usize = 4;
 
 /// Tries what `endpoint` means as a value of `Service.MessengerEndpoint`, with these keys. `tcp://*:port`, which names no host, is
 /// tried on this machine.
@@ -25,4 +36,103 @@ pub async fn examine(endpoint: &str, keys: &KeyRing, data: &Path) -> Result<Exam
         endpoint = endpoint.with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
     }
     Ok(doctor::examine(&endpoint, keys, LIMIT).await)
+}
+
+/// What the doctor of a web node works with, and for whom it works just now.
+pub struct Practice {
+    keys: SharedKeys,
+    data: PathBuf,
+    waiting: Mutex<BTreeSet<String>>,
+}
+
+impl Practice {
+    /// With the keys in force, and the data directory for the local pipe.
+    #[must_use]
+    pub fn new(keys: SharedKeys, data: PathBuf) -> Self {
+        Self { keys, data, waiting: Mutex::default() }
+    }
+
+    /// A place for this user; none if it has one already, or too many have.
+    fn admit(&self, who: &str) -> Option<Place<'_>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = waiting.len() < AT_ONCE && waiting.insert(who.to_owned());
+        admitted.then(|| Place { practice: self, who: who.to_owned() })
+    }
+}
+
+/// Whoever waits for the doctor; dropped, the next may come.
+struct Place<'a> {
+    practice: &'a Practice,
+    who: String,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.practice.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.who);
+    }
+}
+
+impl Control {
+    /// Tries an endpoint and a key from this node before they are saved; empty ones are those in force. One at a time for each
+    /// user, and audited without the key, for it makes this node dial whatever was typed.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::Invalid`] for `endpoint` or `key`, or [`Refusal::Busy`].
+    pub async fn try_link(&self, actor: &Actor, endpoint: &str, key: &SecretString) -> Result<Examination, Refusal> {
+        actor.must_act()?;
+        let Some(practice) = &self.practice else {
+            return Err(Refusal::Conflict("this process has no messenger to try".into()));
+        };
+        let busy = "one attempt is under way; it takes 10 s at most, then try again";
+        let _place = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
+        let typed = key.expose_secret().trim();
+        let key = match typed {
+            "" => None,
+            text => Some(Key::from_base64(text).ok_or_else(|| {
+                Refusal::invalid("key", "it is no key; allowed: 32 bytes in base64 (44 characters, ending in `=`)")
+            })?),
+        };
+        let typed_keys = key.map(KeyRing::new);
+        let endpoint = match endpoint.trim() {
+            "" => self.endpoint_in_force().await?,
+            text => text.to_owned(),
+        };
+        let found = examine(&endpoint, typed_keys.as_ref().unwrap_or(&practice.keys), &practice.data)
+            .await
+            .map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+        let result = format!("key {}: {}", found.fingerprint, found.said);
+        let mut transaction = self.store.begin().await?;
+        self.audit(&mut transaction, actor, "messenger:try", &found.endpoint, result).await?;
+        transaction.commit().await?;
+        Ok(found)
+    }
+
+    /// As this node dials: where the setting names no host, where the primary is.
+    async fn endpoint_in_force(&self) -> Result<String, Refusal> {
+        let stored = self.store.settings().await?;
+        let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
+        let setting = Settings::resolve(&self.fixed, pairs).0.text(MESSENGER_ENDPOINT).to_owned();
+        let names_no_host = matches!(Written::parse(&setting), Ok(Written::Tcp { host: Host::Any, .. }));
+        let dialled =
+            self.messenger.as_ref().filter(|_| names_no_host).map(|link| link.status().borrow().endpoint.clone());
+        Ok(dialled.filter(|dialled| dialled.starts_with("tcp:")).unwrap_or(setting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn one_attempt_at_a_time_for_each_user_and_few_in_all() {
+        let practice = Practice::new(Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
+        let ann = practice.admit("ann").unwrap();
+        assert!(practice.admit("ann").is_none());
+        let others: Vec<_> = (0..AT_ONCE).filter_map(|n| practice.admit(&n.to_string())).collect();
+        assert_eq!(others.len(), AT_ONCE - 1);
+        drop((ann, others));
+        assert!(practice.admit("ann").is_some());
+    }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use crate::base::clock::{SharedClock, Timestamp};
-use crate::config::schema::name::{FORMER_MESSENGER_KEY, MESSENGER_KEY};
+use crate::config::schema::name::{FORMER_MESSENGER_KEY, MESSENGER_KEY, STALE_TIME};
+use crate::config::settings::{Fixed, Settings};
 use crate::control::{Actor, Control, Refusal};
 use crate::messenger::secure::keys::Key;
 use crate::model::node::Node;
@@ -18,8 +19,6 @@ use crate::store::{Store, Transaction};
 
 /// How long a former key is valid at most.
 pub const OVERLAP: Duration = Duration::from_mins(1);
-/// A node silent for so long is not waited for. Longer than the overlap: within it nobody is given up.
-const SILENT: Duration = Duration::from_mins(2);
 /// Who is said to have made the first key, and to have erased a former one.
 const SELF: &str = "switchboard";
 
@@ -35,17 +34,16 @@ pub struct KeyState {
 }
 
 impl KeyState {
-    /// Whether the former key is to be forgotten: every live node of `nodes` has applied the current one, or the time is up.
-    /// A clock set back ends the overlap rather than stretch it. Also true when there is no former.
+    /// Whether the former key is to be forgotten: every node of `nodes` that lives by `patience` has applied the current one, or
+    /// the time is up. A clock set back ends the overlap rather than stretch it. Also true when there is no former.
     #[must_use]
-    pub fn overlap_is_over(&self, nodes: &[Node], now: Timestamp) -> bool {
+    pub fn overlap_is_over(&self, nodes: &[Node], now: Timestamp, patience: Duration) -> bool {
         let Some(until) = self.overlap_until else { return true };
         if now >= until || now < until.minus(OVERLAP) {
             return true;
         }
         let current = self.current.fingerprint();
-        let mut live =
-            nodes.iter().filter(|node| node.stopped_at.is_none() && now.since(node.heartbeat_at) < SILENT).peekable();
+        let mut live = nodes.iter().filter(|node| node.lives(now, patience)).peekable();
         // a list without live nodes says nothing: those that asked have not registered yet
         live.peek().is_some() && live.all(|node| node.key_fingerprint.as_deref() == Some(current.as_str()))
     }
@@ -65,6 +63,13 @@ pub async fn current(store: &Store) -> Result<Option<KeyState>, Error> {
         former: former.map(read).transpose()?,
         overlap_until: former.map(|former| former.changed_at.plus(OVERLAP)),
     }))
+}
+
+/// How long a silent node is taken to live still, as the database says.
+async fn patience(store: &Store) -> Result<Duration, Error> {
+    let stored = store.settings().await?;
+    let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
+    Ok(Settings::resolve(&Fixed::default(), pairs).0.duration(STALE_TIME))
 }
 
 /// The keys; makes the first one if there is none yet, exactly once however many nodes start together.
@@ -91,7 +96,8 @@ pub async fn settle(store: &Store, clock: &SharedClock) -> Result<KeyState, Erro
 pub async fn end_overlap(store: &Store, clock: &SharedClock) -> Result<Option<KeyState>, Error> {
     let is_over = async || {
         let Some(state) = current(store).await? else { return Ok((None, false)) };
-        let over = state.former.is_some() && state.overlap_is_over(&store.nodes().await?, clock.now());
+        let over =
+            state.former.is_some() && state.overlap_is_over(&store.nodes().await?, clock.now(), patience(store).await?);
         Ok::<_, Error>((Some(state), over))
     };
     if let (state, false) = is_over().await? {
@@ -178,6 +184,7 @@ mod tests {
     use crate::model::node::Role;
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+    const STALE: Duration = Duration::from_secs(15);
 
     fn node(heartbeat_at: Timestamp, fingerprint: Option<&str>) -> Node {
         Node {
@@ -205,7 +212,7 @@ mod tests {
         let current = state.current.fingerprint();
         let applied = node(NOW, Some(&current));
         let behind = node(NOW, Some("0123456789abcdef"));
-        let silent = node(NOW.minus(SILENT), None);
+        let silent = node(NOW.minus(STALE), None);
         let stopped = Node { stopped_at: Some(NOW), ..behind.clone() };
         for (nodes, now, over) in [
             (vec![], NOW, false),
@@ -217,14 +224,14 @@ mod tests {
             (vec![behind.clone()], NOW.plus(OVERLAP), true),
             (vec![behind], NOW.minus(Duration::from_secs(1)), true),
         ] {
-            assert_eq!(state.overlap_is_over(&nodes, now), over, "{nodes:?} at {now}");
+            assert_eq!(state.overlap_is_over(&nodes, now, STALE), over, "{nodes:?} at {now}");
         }
     }
 
     #[test]
     fn without_a_former_key_there_is_no_overlap() {
         let state = KeyState { current: Key::generate(), former: None, overlap_until: None };
-        assert!(state.overlap_is_over(&[], NOW));
+        assert!(state.overlap_is_over(&[], NOW, STALE));
     }
 
     #[test]

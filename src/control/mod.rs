@@ -4,6 +4,7 @@ mod diagnostics;
 pub mod doctor;
 pub mod import;
 pub mod keys;
+pub mod nodes;
 pub mod past;
 mod runs;
 mod settings;
@@ -117,18 +118,25 @@ pub struct Control {
     fixed: std::sync::Arc<Fixed>,
     clock: SharedClock,
     stopping: std::sync::Arc<dyn Fn() -> bool + Send + Sync>,
+    practice: Option<std::sync::Arc<doctor::Practice>>,
 }
 
 impl Control {
     /// `messenger` is none where there is none to wake (a command line without a pipe).
     pub fn new(store: Store, messenger: Option<Client>, fixed: std::sync::Arc<Fixed>, clock: SharedClock) -> Self {
-        Self { store, messenger, fixed, clock, stopping: std::sync::Arc::new(|| false) }
+        Self { store, messenger, fixed, clock, stopping: std::sync::Arc::new(|| false), practice: None }
     }
 
     /// With a way to know whether the service is stopping, so that nobody is promised a run that does not begin now.
     #[must_use]
     pub fn knowing(self, stopping: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { stopping: std::sync::Arc::new(stopping), ..self }
+    }
+
+    /// With what it takes to try an endpoint and a key.
+    #[must_use]
+    pub fn trying(self, practice: doctor::Practice) -> Self {
+        Self { practice: Some(std::sync::Arc::new(practice)), ..self }
     }
 
     /// Tells the service to look into the database now. Whether it could be told; if not it looks within the poll interval.

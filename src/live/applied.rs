@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
-use crate::config::schema::name::{HEARTBEAT_INTERVAL, MESSENGER_KEY};
+use crate::config::schema::name::{MESSENGER_KEY, STALE_TIME};
 use crate::config::schema::{SETTINGS, Setting};
 use crate::config::settings::{Fixed, Settings};
 use crate::messenger::secure::keys::Key;
@@ -14,9 +14,6 @@ use crate::model::node::Node;
 use crate::model::setting::{NodeSetting, StoredSetting};
 use crate::store::Store;
 use crate::store::error::Error;
-
-/// A node that missed so many heartbeats does not live.
-pub const MISSED_BEATS: u32 = 3;
 
 /// A change that no node has taken up for so long is worth a word.
 const LATE: Duration = Duration::from_secs(10);
@@ -93,7 +90,7 @@ pub async fn of_living_nodes(store: &Store, now: Timestamp) -> Result<Vec<Applie
     let stored = store.settings().await?;
     let pairs = stored.iter().map(|row| (row.name.as_str(), row.value.as_str()));
     let (settings, _) = Settings::resolve(&Fixed::default(), pairs);
-    let patience = settings.duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+    let patience = settings.duration(STALE_TIME);
     let mut nodes = store.nodes().await?;
     nodes.retain(|node| node.lives(now, patience));
     let told: BTreeMap<_, _> =

@@ -1,6 +1,6 @@
 //! Lines that are no longer in a ring, from the rows the service node kept: lines, and gaps where rows are missing.
 
-use crate::base::id::{Cursor, Epoch};
+use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
 use crate::live::life::Restart;
@@ -25,7 +25,7 @@ pub enum Piece {
     /// So many lines up to this place are not wanted, by level.
     Hidden(Cursor, Counts),
     /// Another life begins; how, where that is known.
-    Restart(Epoch, Option<Restart>),
+    Restart(Epoch, Restart),
 }
 
 /// What was found, and up to where the log is complete with it.
@@ -97,10 +97,11 @@ fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, level
     let mut anchored = rows.anchored;
     // whether a life was seen that is read elsewhere, and the places where others were left
     let (mut stopped, mut left) = (false, Vec::<Cursor>::new());
+    let mut before: Option<NodeId> = None;
     for row in rows.rows {
-        let (epoch, from, to) = match &row {
-            KeptRow::Line(line) => (line.epoch, line.seq, line.seq),
-            KeptRow::Gap(_, epoch, gap) => (*epoch, gap.from, gap.to.min(last)),
+        let (node, epoch, from, to) = match &row {
+            KeptRow::Line(line) => (&line.node, line.epoch, line.seq, line.seq),
+            KeptRow::Gap(node, epoch, gap) => (node, *epoch, gap.from, gap.to.min(last)),
         };
         if epoch != found.at.epoch {
             stopped |= match upto {
@@ -112,10 +113,12 @@ fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, level
                 continue;
             }
             found.tell_hidden();
-            found.pieces.push(Piece::Restart(epoch, None));
+            let restart = Restart { before: before.take(), node: Some(node.clone()), ..Restart::default() };
+            found.pieces.push(Piece::Restart(epoch, restart));
             let seq = left.iter().rev().find(|at| at.epoch == epoch).map_or(0, |at| at.seq);
             left.push(std::mem::replace(&mut found.at, Cursor { epoch, seq }));
         }
+        before.get_or_insert_with(|| node.clone());
         if from > last {
             found.more = false;
             break;
@@ -181,33 +184,33 @@ impl Found {
 fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: usize) -> Vec<Piece> {
     // up to here the hub does not hold this life
     let last = |epoch: Epoch| first.filter(|first| first.epoch == epoch).map_or(u64::MAX, |first| first.seq - 1);
-    let mut pieces: Vec<Piece> = rows
+    let mut pieces: Vec<(NodeId, Piece)> = rows
         .into_iter()
         .filter_map(|row| match row {
-            KeptRow::Line(line) => {
-                (line.seq <= last(line.epoch) && filter.matches(&line.entry)).then_some(Piece::Line(line))
-            }
-            KeptRow::Gap(_, epoch, gap) => {
-                (gap.from <= last(epoch)).then(|| Piece::Gap(epoch, gap.part(gap.from, last(epoch))))
+            KeptRow::Line(line) => (line.seq <= last(line.epoch) && filter.matches(&line.entry))
+                .then(|| (line.node.clone(), Piece::Line(line))),
+            KeptRow::Gap(node, epoch, gap) => {
+                (gap.from <= last(epoch)).then(|| (node, Piece::Gap(epoch, gap.part(gap.from, last(epoch)))))
             }
         })
         .collect();
     pieces.drain(..pieces.len().saturating_sub(most));
     // rows of several service nodes stand between each other: life by life, the one that the hub goes on with at last
     let mut order: Vec<Epoch> = Vec::new();
-    for piece in &pieces {
+    for (_, piece) in &pieces {
         if !order.contains(&piece.epoch()) {
             order.push(piece.epoch());
         }
     }
     let goes_on = |epoch: Epoch| first.is_some_and(|first| first.epoch == epoch);
-    pieces.sort_by_key(|piece| (goes_on(piece.epoch()), order.iter().position(|epoch| *epoch == piece.epoch())));
+    pieces.sort_by_key(|(_, piece)| (goes_on(piece.epoch()), order.iter().position(|epoch| *epoch == piece.epoch())));
     let mut whole = Vec::with_capacity(pieces.len());
-    let mut life = None;
-    for piece in pieces {
+    let mut life: Option<(Epoch, NodeId)> = None;
+    for (node, piece) in pieces {
         let epoch = piece.epoch();
-        if life.replace(epoch).is_some_and(|before| before != epoch) {
-            whole.push(Piece::Restart(epoch, None));
+        if let Some((_, before)) = life.replace((epoch, node.clone())).filter(|(before, _)| *before != epoch) {
+            let restart = Restart { before: Some(before), node: Some(node), ..Restart::default() };
+            whole.push(Piece::Restart(epoch, restart));
         }
         whole.push(piece);
     }
@@ -240,7 +243,6 @@ impl Piece {
 mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
-    use crate::base::id::NodeId;
     use crate::model::log_entry::LogEntry;
 
     const LIFE: Epoch = Epoch::from_u64(7);

@@ -1,6 +1,7 @@
 //! Floor 3: what pages, socket and `/api` read: the state and the log of service nodes, as they reach this web node.
 
 pub mod applied;
+pub mod cluster;
 pub mod feed;
 pub mod filter;
 pub mod held;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::base::id::{Cursor, Epoch};
+use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::live::filter::LineFilter;
 use crate::live::hub::{Hub, Lines};
 use crate::live::kept::{self, Piece, Upto};
@@ -121,8 +121,9 @@ impl Reader {
         if let Some(end) = end
             && older.last().is_some_and(|last| last.epoch() != end.epoch)
         {
-            let restart = from.hub.lives().pop().map(|to| Restart { from: None, to });
-            older.push(Piece::Restart(end.epoch, restart));
+            let restart = from.hub.lives().pop().map(Restart::to).unwrap_or_default();
+            let before = last_node(&older);
+            older.push(Piece::Restart(end.epoch, Restart { before, ..restart }));
         }
         Ok(Step::Newest(older, lines))
     }
@@ -165,9 +166,14 @@ impl Reader {
         }
         // in the order in which they were primary; kept rows of a standby are older than that
         if let Some(to) = later.first().filter(|_| !more) {
-            let version = own.filter(|_| kept.at.epoch == at.epoch).map(|own| lives[own].version.clone());
+            let own = own.filter(|_| kept.at.epoch == at.epoch).map(|own| &lives[own]);
+            let (before, version) = match own {
+                Some(own) => (Some(own.node.clone()), Some(own.version.clone())),
+                None => (last_node(&kept.pieces), None),
+            };
             kept.at = Cursor { epoch: to.epoch, seq: from.hub.entry(to.epoch) };
-            kept.pieces.push(Piece::Restart(to.epoch, Some(Restart { from: version, to: to.clone() })));
+            let restart = Restart { before, from: version, ..Restart::to(to.clone()) };
+            kept.pieces.push(Piece::Restart(to.epoch, restart));
             self.filled_at = None;
         }
         if kept.at == at {
@@ -190,6 +196,15 @@ impl Reader {
     fn may_ask(&self) -> bool {
         self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY)
     }
+}
+
+/// Whose lines the last ones of these are.
+fn last_node(pieces: &[Piece]) -> Option<NodeId> {
+    pieces.iter().rev().find_map(|piece| match piece {
+        Piece::Line(line) => Some(line.node.clone()),
+        Piece::Restart(_, restart) => restart.node.clone(),
+        Piece::Gap(..) | Piece::Hidden(..) => None,
+    })
 }
 
 /// Which of these lives came after one of which nothing is held: all but those that are known to be older.

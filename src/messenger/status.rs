@@ -52,3 +52,15 @@ pub enum LinkState {
     /// It is away, and at least one attempt has failed; attempts go on until one works.
     Down,
 }
+
+impl LinkState {
+    /// As answers, rows and pages call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Connecting => "connecting",
+            Self::Down => "down",
+        }
+    }
+}

@@ -96,10 +96,53 @@ pub struct Node {
     pub address_override: Option<String>,
 }
 
+/// How a web node's way to the service node is, as it said last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeLink {
+    /// `live`, `connecting` or `down`.
+    pub state: String,
+    /// Who is at the other end, while it is live.
+    pub peer: Option<NodeId>,
+    /// Where it leads.
+    pub endpoint: String,
+    /// While it is live: since when. Otherwise: since when it is away.
+    pub since: Timestamp,
+    /// Why it is not live.
+    pub error: Option<String>,
+    /// How long the other end took to answer.
+    pub latency: Option<Duration>,
+}
+
 impl Node {
     /// Whether it lives: it did not stop, and wrote so within `patience`.
     #[must_use]
     pub fn lives(&self, now: Timestamp, patience: Duration) -> bool {
         self.stopped_at.is_none() && now.since(self.heartbeat_at) < patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_or_stopped_node_does_not_live() {
+        let now = Timestamp::from_micros(1_795_223_419_000_000);
+        let node = Node {
+            id: NodeId::new("service-1"),
+            role: Role::Service,
+            host: "box".into(),
+            version: "0.1.0".into(),
+            pid: 1,
+            started_at: now,
+            heartbeat_at: now,
+            stopped_at: None,
+            key_fingerprint: None,
+            address: None,
+            address_override: None,
+        };
+        let lives = |node: &Node, after: u64| node.lives(now.plus(Duration::from_secs(after)), Duration::from_secs(15));
+        assert!(lives(&node, 0) && lives(&node, 14) && !lives(&node, 15));
+        assert!(!lives(&Node { stopped_at: Some(now), ..node }, 0));
     }
 }

@@ -26,6 +26,8 @@ pub struct Leadership {
     pub since: Timestamp,
     /// How much longer the term is good; zero once it is over.
     pub left: Duration,
+    /// For how long the term has been over; zero while it is good.
+    pub over_for: Duration,
     /// Who wants it handed over, and to which node, if to a certain one.
     pub asked: Option<(String, Option<NodeId>)>,
 }
@@ -55,6 +57,7 @@ impl From<Row> for Leadership {
             fencing: row.fencing,
             since: Timestamp::from_micros(row.since),
             left: Duration::from_micros(u64::try_from(row.left_micros).unwrap_or(0)),
+            over_for: Duration::from_micros(u64::try_from(row.left_micros.saturating_neg()).unwrap_or(0)),
             asked: row.asked_by.map(|by| (by, row.asked_to.map(NodeId::new))),
         }
     }

@@ -24,8 +24,12 @@ macro_rules! migration {
 }
 
 /// All, in order; versions count from 1.
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_first"), migration!(2, "0002_node_settings"), migration!(3, "0003_leadership")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_first"),
+    migration!(2, "0002_node_settings"),
+    migration!(3, "0003_leadership"),
+    migration!(4, "0004_node_links"),
+];
 
 /// The schema version this program works with.
 pub(crate) const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;

@@ -19,6 +19,7 @@ pub mod log_keeping;
 pub mod logs;
 mod migrate;
 pub mod node_id;
+pub mod node_links;
 pub mod node_settings;
 pub mod nodes;
 mod postgres;

@@ -43,11 +43,7 @@ pub fn link_pill(link: &LinkStatus, base: &BasePath) -> String {
     let pill = Pill {
         t: EN,
         base,
-        state: match link.state {
-            LinkState::Live => "live",
-            LinkState::Connecting => "connecting",
-            LinkState::Down => "down",
-        },
+        state: link.state.as_str(),
         word: words::link(link.state),
         since: stamp(link.since),
         live: link.state == LinkState::Live,
@@ -278,6 +274,7 @@ fn reason(d: &DispatcherState, live: bool, now: Timestamp) -> Phrase {
         }
         (Activity::Failing { next_attempt: None }, _) => EN.reason_failing.count(u64::from(d.failures.max(1))),
         (Activity::Overdue { expected_by }, _) => EN.reason_overdue.markup("when", ago(*expected_by)),
+        (Activity::Standby { primary }, _) if primary.as_str().is_empty() => EN.reason_unled.into(),
         (Activity::Standby { primary }, _) => EN.reason_standby.with("node", primary),
         (Activity::Disabled { by }, _) => EN.reason_disabled.with("by", by),
     }
@@ -331,7 +328,8 @@ mod tests {
             (Activity::Failing { next_attempt: Some(at) }, "next attempt <time"),
             (Activity::Failing { next_attempt: None }, "failed once"),
             (Activity::Overdue { expected_by: at }, "expected"),
-            (Activity::Standby { primary: NodeId::new("service-2") }, "service-2"),
+            (Activity::Standby { primary: NodeId::new("service-2") }, "primary is service-2"),
+            (Activity::Standby { primary: NodeId::new("") }, "no node is primary yet"),
             (Activity::Disabled { by: "line 12 of switchboard.toml".into() }, "line 12 of switchboard.toml"),
         ] {
             let state = activity.as_str();

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use crate::base::id::Epoch;
+use crate::base::id::{Epoch, NodeId};
 use crate::live::filter::{LineFilter, Missed};
 use crate::live::hub::Lines;
 use crate::live::kept::Piece;
+use crate::live::life::{Restart, Turn};
 use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use crate::store::logs::KeptRow;
 use crate::web::html::{Html, visible, visible_with_colours};
@@ -62,7 +63,30 @@ impl LogQuery {
 pub(crate) enum LogRow {
     Line(LineRow),
     Gap(GapRow),
-    Restart(Epoch),
+    Restart(RestartRow),
+}
+
+/// Where lines of another life begin.
+pub(crate) struct RestartRow {
+    pub(crate) epoch: Epoch,
+    pub(crate) restart: Restart,
+}
+
+impl RestartRow {
+    /// In words.
+    pub(crate) fn text(&self) -> String {
+        turn(&self.restart).unwrap_or_else(|| EN.restart.to_owned())
+    }
+}
+
+/// That another node's lines begin, in words; none if it is the same node, or nobody knows.
+pub(crate) fn turn(restart: &Restart) -> Option<String> {
+    let (text, node, before) = match restart.turn() {
+        Turn::Again => return None,
+        Turn::Primary { node, before } => (EN.turn_primary, node, before),
+        Turn::Lines { node, before } => (EN.turn_lines, node, before),
+    };
+    Some(text.with("node", node).with("before", before).plain())
 }
 
 /// Lines of a log that can't be had any more.
@@ -148,7 +172,9 @@ pub(crate) fn of_newest(older: &[Piece], held: &Lines, filter: &LineFilter) -> V
         match piece {
             Piece::Line(line) => rows.line(line.epoch, line.seq, &line.entry),
             Piece::Gap(epoch, gap) => rows.lose(*epoch, gap),
-            Piece::Restart(epoch, _) => rows.rows.push(LogRow::Restart(*epoch)),
+            Piece::Restart(epoch, restart) => {
+                rows.rows.push(LogRow::Restart(RestartRow { epoch: *epoch, restart: restart.clone() }));
+            }
             Piece::Hidden(..) => {}
         }
     }
@@ -168,10 +194,11 @@ pub(crate) fn of_kept(kept: &[KeptRow], filter: &LineFilter) -> Vec<LogRow> {
             KeptRow::Line(line) => (&line.node, line.epoch),
             KeptRow::Gap(node, epoch, _) => (node, *epoch),
         };
-        if before.is_some_and(|before| before != of) {
-            rows.rows.push(LogRow::Restart(of.1));
+        if let Some((node, _)) = before.replace(of).filter(|before| *before != of) {
+            let (before, node): (&NodeId, &NodeId) = (node, of.0);
+            let restart = Restart { before: Some(before.clone()), node: Some(node.clone()), ..Restart::default() };
+            rows.rows.push(LogRow::Restart(RestartRow { epoch: of.1, restart }));
         }
-        before = Some(of);
         match row {
             KeptRow::Line(line) => rows.line(line.epoch, line.seq, &line.entry),
             KeptRow::Gap(_, epoch, gap) => rows.lose(*epoch, gap),
@@ -208,7 +235,6 @@ impl GapRow {
 mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
-    use crate::base::id::NodeId;
     use crate::model::log_entry::LogLine;
 
     fn kept(epoch: u64, seq: u64, text: &str) -> KeptRow {

@@ -25,6 +25,7 @@ use crate::live::reader::{Reader, Source, Step};
 use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use crate::store::error::Error;
 use crate::web::WebState;
+use crate::web::lines::turn;
 use crate::web::query::Asked;
 use crate::web::texts::EN;
 use crate::web::viewer::admission::{ASKED_EVERY, Admitted, Checks, Refused, Standing};
@@ -268,7 +269,7 @@ impl Text {
             match piece {
                 Piece::Line(line) => self.write(Part::Line(Arc::new(line.entry))),
                 Piece::Gap(epoch, gap) => self.lose(epoch, &gap),
-                Piece::Restart(_, restart) => self.write(Part::Text(restart_line(restart.as_ref()))),
+                Piece::Restart(_, restart) => self.write(Part::Text(restart_line(&restart))),
                 Piece::Hidden(..) => {}
             }
         }
@@ -317,11 +318,12 @@ impl Text {
     }
 }
 
-fn restart_line(restart: Option<&Restart>) -> String {
-    match restart.map(|restart| &restart.to) {
-        Some(to) => format!("--- the service was restarted {} ({}) ---\n", to.started_at, visible(&to.version)),
-        None => "--- the service was restarted ---\n".to_owned(),
-    }
+fn restart_line(restart: &Restart) -> String {
+    let words = turn(restart).unwrap_or_else(|| match &restart.to {
+        Some(to) => format!("the service was restarted {} ({})", to.started_at, visible(&to.version)),
+        None => "the service was restarted".to_owned(),
+    });
+    format!("--- {words} ---\n")
 }
 
 fn gap_line(epoch: Epoch, from: u64, to: u64, missed: &Missed) -> String {

@@ -54,6 +54,9 @@ codes! {
     TokenTaken = "token-taken" done_token_taken,
     PasswordChanged = "password" done_password,
     SignedOut = "signed-out" done_signed_out,
+    HandingOver = "handing-over" done_handing_over,
+    AddressSet = "address" done_address,
+    NodeRemoved = "node-removed" done_node_removed,
 }
 
 /// What was done, with the run or number it is about.

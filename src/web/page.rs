@@ -1,5 +1,7 @@
 //! The frame around every page, its menu and its errors.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -13,12 +15,16 @@ use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::messenger::client::LinkState;
 use crate::web::html::Html;
+use crate::web::moment::stamp;
 use crate::web::notice::DoneQuery;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::{ForPages, Problem, wants_json, wants_page};
 use crate::web::session::{SignedIn, find};
 use crate::web::texts::{EN, Texts};
 use crate::web::{WebState, assets, csrf};
+
+/// What passes within this time is not worth a warning: a link made anew, another node becoming primary.
+const PASSING: Duration = Duration::from_secs(3);
 
 /// What the menu leads to, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +59,10 @@ pub(crate) struct Frame {
     pub(crate) token: String,
     /// Whether scripts open the socket on this page.
     pub(crate) live: bool,
-    /// What every page says while the service can't be reached.
+    /// What every page says while the service can't be reached; one that is live says it itself.
     pub(crate) warning: Option<Phrase>,
+    /// What every page says while no node is primary.
+    pub(crate) unled: Option<Phrase>,
     /// What came of the action that led here.
     pub(crate) notice: Option<Phrase>,
     /// Where static files are.
@@ -67,12 +75,13 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// For somebody signed in.
-    pub(crate) fn new(web: &WebState, who: &SignedIn, place: Place, title: impl Into<String>) -> Self {
+    pub(crate) async fn new(web: &WebState, who: &SignedIn, place: Place, title: impl Into<String>) -> Self {
         Self {
             user: Some(who.session.user.name.to_string()),
             may_act: who.may_act,
             token: who.form_token(),
             warning: warning(web),
+            unled: unled(web).await,
             ..Self::bare(web, place, title)
         }
     }
@@ -87,6 +96,7 @@ impl Frame {
             token: String::new(),
             live: false,
             warning: None,
+            unled: None,
             notice: None,
             assets: assets::base(),
             base: web.base.clone(),
@@ -148,12 +158,24 @@ pub(crate) fn show_as(status: StatusCode, template: &impl Template) -> Response 
 fn warning(web: &WebState) -> Option<Phrase> {
     let link = web.messenger.status();
     let link = link.borrow();
-    if link.state == LinkState::Live || (link.state == LinkState::Connecting && link.error.is_none()) {
+    if link.state == LinkState::Live || web.clock.now().since(link.since) < PASSING {
         return None;
     }
     let poll = web.settings.borrow().text(name::POLL_INTERVAL).to_owned();
     let cause = link.error.clone().unwrap_or_else(|| EN.link_no_cause.to_owned());
-    Some(EN.link_warning.with("cause", cause).with("poll", poll))
+    Some(EN.link_warning.with("cause", cause).markup("since", stamp(link.since)).with("poll", poll))
+}
+
+/// What there is to say while no node is primary. A database that can't say has pages of its own that do.
+async fn unled(web: &WebState) -> Option<Phrase> {
+    let leadership = web.store.leadership().await.ok()?;
+    if leadership.primary().is_some() || leadership.over_for < PASSING {
+        return None;
+    }
+    if leadership.fencing == 0 {
+        return Some(EN.unled_never.into());
+    }
+    Some(EN.unled.markup("since", stamp(web.clock.now().minus(leadership.over_for))))
 }
 
 #[derive(Template)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::schema::name::HEARTBEAT_INTERVAL;
+use crate::config::schema::name::STALE_TIME;
 use crate::config::schema::{Effect, Setting};
 use crate::config::settings::{Claim, Fixed, Settings, Source};
 use crate::config::value::Kind;
-use crate::live::applied::{Applied, MISSED_BEATS, Standing, of_living_nodes};
+use crate::live::applied::{Applied, Standing, of_living_nodes};
 use crate::model::node::Node;
 use crate::model::setting::StoredSetting;
 use crate::web::WebState;
@@ -36,7 +36,7 @@ impl Book {
         let (settings, _) = Settings::resolve(&web.fixed, pairs);
         let applied = of_living_nodes(&web.store, web.clock.now()).await?;
         let mut nodes = web.store.nodes().await?;
-        let patience = settings.duration(HEARTBEAT_INTERVAL) * MISSED_BEATS;
+        let patience = settings.duration(STALE_TIME);
         nodes.retain(|node| node.lives(web.clock.now(), patience));
         Ok(Self { stored, settings, applied, nodes, fixed: Arc::clone(&web.fixed) })
     }

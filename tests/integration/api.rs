@@ -53,6 +53,7 @@ async fn every_route_answers_by_rights() {
             }
             routes += 1;
             front.token("bob", ServiceRole::AdminViewer).await;
+            crate::nodes::three_services(&front.store).await;
             let run = front.control.run(&root(), "disk-space", Cause::Api, None, None).await.unwrap();
             let noun = template.split('/').nth(2).unwrap();
             let name = if noun.starts_with("dispatchers") {
@@ -62,8 +63,15 @@ async fn every_route_answers_by_rights() {
             } else {
                 "bob"
             };
-            let path = template.replace("{id}", &run.execution.id.to_string()).replace("{name}", name);
-            let body = match operation["operationId"].as_str().unwrap() {
+            let operation_id = operation["operationId"].as_str().unwrap();
+            let id = match operation_id {
+                "nodes:remove" => "service-3".to_owned(),
+                _ if noun == "nodes" => "service-2".to_owned(),
+                _ => run.execution.id.to_string(),
+            };
+            let path = template.replace("{id}", &id).replace("{name}", name);
+            let body = match operation_id {
+                "nodes:setAddress" => json!({"address": "gateway"}),
                 "settings:save" => json!({"value": "20s"}),
                 "settings:import" => json!({"toml": "Log.RingLines = 500", "dry_run": true}),
                 "users:create" => json!({"name": "new", "roles": ["admin_viewer"], "token": true}),

@@ -11,6 +11,7 @@ mod jobs;
 mod live;
 mod messenger;
 mod network;
+mod nodes;
 mod pages;
 #[path = "../shared/postgres.rs"]
 mod postgres;

@@ -23,8 +23,12 @@ fn address(path: &str) -> String {
         path if path.starts_with("/users") => "ann",
         _ => "disk-space",
     };
-    let verb = if path.starts_with("/users") { "roles" } else { "run" };
-    path.replace("{name}", name).replace("{verb}", verb).replace("{id}", "2")
+    let (verb, id) = match path {
+        path if path.starts_with("/users") => ("roles", "2"),
+        path if path.starts_with("/nodes") => ("address", "service-1"),
+        _ => ("run", "2"),
+    };
+    path.replace("{name}", name).replace("{verb}", verb).replace("{id}", id)
 }
 
 /// Pages; not the socket and what streams.
@@ -57,8 +61,8 @@ async fn every_page_is_had_by_administrators_with_strict_headers_and_nothing_inl
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}");
         assert_eq!(answer.headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");
-        // one is a part of pages, and no page of its own
-        let is_part = path == "/settings/troubles";
+        // these are parts of pages, and no pages of their own
+        let is_part = ["/settings/troubles", "/alerts"].contains(&path.as_str());
         if is_part || !answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/html") {
             continue;
         }
@@ -102,7 +106,8 @@ async fn no_link_is_dead_and_every_form_leads_somewhere() {
         }
         for target in attributes(&answer.body, "formaction").into_iter().chain(attributes(&answer.body, "action")) {
             let known = ROUTES.iter().any(|route| {
-                let (route, target) = (route.path.split('/'), target.split('/'));
+                let path = target.split('#').next().unwrap();
+                let (route, target) = (route.path.split('/'), path.split('/'));
                 route.clone().count() == target.clone().count()
                     && route.zip(target).all(|(a, b)| a == b || a.starts_with('{'))
             });
@@ -289,7 +294,17 @@ async fn without_a_service_node_the_page_says_why_and_shows_what_the_database_kn
     assert!(own.contains("nobody listens at") && own.contains("; the service is away"), "{own}");
     assert!(page.contains("id=\"d-disk-space\"") && page.contains("df: /mnt/backup: Permission denied"));
     // every other page warns as well
-    assert!(site.get("/nodes", Some(&admin)).await.body.contains("class=\"warning\""));
+    let warned = async || {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        while !site.get("/nodes", Some(&admin)).await.body.contains("What you ask for is stored") {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), warned()).await.expect("every other page warns after a few seconds");
+    assert!(
+        !site.get("/alerts?live=1", Some(&admin)).await.body.contains("What you ask for is stored"),
+        "live pages say it"
+    );
     let diagnostics = site.get("/diagnostics", Some(&admin)).await.body;
     assert!(diagnostics.contains("What to do:") && diagnostics.contains("press Reconnect"));
     let tried = site.post("/messenger/reconnect", Some(&admin), &[]).await;

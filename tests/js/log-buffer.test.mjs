@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { Intake, Rows, Waiting } from '../../static/log-buffer.js';
+import { words } from '../../static/words.js';
 
 const E1 = '0000000000000001';
 const E2 = '0000000000000002';
@@ -62,6 +63,15 @@ test('hidden lines move the place and are counted', () => {
   assert.equal(intake.since, `${E1}:9`);
   assert.deepEqual(intake.take({ t: 'log', epoch: E1, next: 12, rows: [], hidden: [0, 0, 3, 0, 0] }), []);
   assert.deepEqual([intake.since, intake.hidden], [`${E1}:12`, [1, 0, 6, 0, 0]]);
+});
+
+test('whose lines end and begin is kept, so that another primary is told from the same node again', () => {
+  const intake = new Intake();
+  const turn = { t: 'restart', epoch: E2, before: 'service-a', node: 'service-b', primary: true, from: null, to: '0.1.0', at: 5 };
+  const [row] = intake.take(turn);
+  assert.deepEqual([row.before, row.node, row.primary], ['service-a', 'service-b', true]);
+  assert.equal(words.turn(row.node, row.before, row.primary), 'service-b is the primary now (was service-a)');
+  assert.match(words.turn(row.node, row.before, false), /^lines of service-b/);
 });
 
 test('a new life is told once, and made if nobody told it', () => {

@@ -53,8 +53,71 @@ pub struct MessengerStatus {
 /// Every node.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct NodesAnswer {
+    /// Which service node is primary; none while nobody is.
+    pub primary: Option<PrimaryItem>,
     /// By id.
     pub nodes: Vec<NodeItem>,
+}
+
+/// The service node whose dispatchers run.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PrimaryItem {
+    /// Which one.
+    #[schema(value_type = String)]
+    pub node: NodeId,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// The number of its term; it rises whenever a node becomes primary.
+    pub term: i64,
+    /// Whether it has been asked to hand over.
+    pub handing_over: bool,
+}
+
+/// A hand-over that somebody wants.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HandOverBody {
+    /// To which node; left out: to any other service node that lives.
+    pub to: Option<String>,
+}
+
+/// A hand-over that was asked for; the primary gives its place away within a moment.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HandOverAnswer {
+    /// Who is primary still.
+    #[schema(value_type = String)]
+    pub from: NodeId,
+    /// Who is to be, if a certain node.
+    #[schema(value_type = Option<String>)]
+    pub to: Option<NodeId>,
+}
+
+/// Where web nodes are to reach a service node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddressBody {
+    /// A host name or address, with a port if it is not the endpoint's.
+    pub address: String,
+}
+
+/// A web node's way to the service node.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeLinkItem {
+    /// `live`, `connecting` or `down`.
+    pub state: String,
+    /// Who is there, while it is live.
+    #[schema(value_type = Option<String>)]
+    pub peer: Option<NodeId>,
+    /// Where it leads.
+    pub endpoint: String,
+    /// While it is live: since when. Otherwise: since when it is away.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// Why it is not live.
+    pub error: Option<String>,
+    /// How long the other end took to answer, in milliseconds.
+    pub latency_ms: Option<f64>,
 }
 
 /// A node.
@@ -81,13 +144,23 @@ pub struct NodeItem {
     /// When it said that it stops.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub stopped_at: Option<Timestamp>,
-    /// Whether it lives: it did not stop, and wrote within three heartbeat intervals.
+    /// Whether it lives: it did not stop, and wrote so within `Service.StaleTime`.
     pub alive: bool,
     /// Whether it has been asked to stop and still works: runs that go on may finish, no other begins. Told of the service node
     /// that is heard.
     pub stopping: bool,
     /// The fingerprint of the messenger key it uses.
     pub key_fingerprint: Option<String>,
+    /// Whether that is the primary's key; a living node with another one has no link.
+    pub key_in_sync: bool,
+    /// Whether it is the primary, whose dispatchers run.
+    pub primary: bool,
+    /// Where a service node says it is reached.
+    pub address: Option<String>,
+    /// Where an administrator says it is reached; this counts.
+    pub address_override: Option<String>,
+    /// How a living web node's way to the service node is.
+    pub link: Option<NodeLinkItem>,
     /// The settings that are not in force here as they are wanted; `nodes` of a setting lists them all.
     pub settings: Vec<SettingOnNode>,
 }

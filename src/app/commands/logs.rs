@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use axum::http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::types::logs::{LogItem, LogsAnswer};
 use crate::app::cli::Global;
@@ -54,7 +54,11 @@ async fn once(door: &Door, shown: &Shown) -> anyhow::Result<()> {
     if let Some(gap) = &answer.gap {
         lost(gap.from, gap.to, &Missed { by_level: gap.by_level, unknown: gap.unknown });
     }
+    let mut before: Option<&NodeId> = None;
     for line in &answer.lines {
+        if let Some(before) = before.replace(&line.node).filter(|before| *before != &line.node) {
+            complain(&restarted(&json!({ "node": line.node, "before": before })));
+        }
         if !show(line, shown.json) {
             break;
         }
@@ -134,6 +138,15 @@ fn lost(from: u64, to: u64, missed: &Missed) {
 
 /// That another life of the service began, with what is known of it.
 fn restarted(message: &Value) -> String {
+    let name = |key: &str| message[key].as_str().map(visible);
+    if let (Some(node), Some(before)) = (name("node"), name("before"))
+        && node != before
+    {
+        return match message["primary"].as_bool() {
+            Some(true) => format!("{node} is the primary now (was {before})"),
+            _ => format!("lines of {node} from here on (before: {before})"),
+        };
+    }
     let mut text = "the service was restarted".to_owned();
     if let Some(at) = message["at"].as_i64() {
         let _ = write!(text, " {}", Timestamp::from_micros(at.saturating_mul(1000)));
@@ -151,14 +164,17 @@ fn plain(line: &LogItem) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn of_a_restart_everything_is_told_that_is_known() {
         let text = |to: Option<&str>, at: Option<i64>| restarted(&json!({ "t": "restart", "to": to, "at": at }));
         assert_eq!(text(None, None), "the service was restarted");
+        let turn =
+            |primary: bool| restarted(&json!({ "node": "service-b", "before": "service-a", "primary": primary }));
+        assert_eq!(turn(true), "service-b is the primary now (was service-a)");
+        assert_eq!(turn(false), "lines of service-b from here on (before: service-a)");
+        assert_eq!(restarted(&json!({ "node": "a", "before": "a", "primary": true })), "the service was restarted");
         assert_eq!(text(Some("0.1.1\u{7}"), None), "the service was restarted (0.1.1␇)");
         assert_eq!(text(None, Some(1_795_223_419_123)), "the service was restarted 2026-11-21T01:10:19.123Z");
         assert_eq!(text(Some("0.1.1"), Some(0)), "the service was restarted 1970-01-01T00:00:00.000Z (0.1.1)");

@@ -7,6 +7,7 @@ pub mod live;
 pub mod logs;
 pub mod maintenance;
 pub mod node;
+pub mod nodes;
 pub mod settings;
 pub mod socket;
 pub mod status;
@@ -73,6 +74,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,
         Command::Resume(named) => door::act(&global, door::Verb::Resume, &named).await,
         Command::Cancel(named) => door::act(&global, door::Verb::Cancel, &named).await,
+        Command::Nodes { json } => nodes::list(&global, json).await,
+        Command::HandOver { node, json } => nodes::hand_over(&global, node.as_deref(), json).await,
         Command::CheckConfig { file, .. } => maintenance::check_config(&global, file),
         Command::Migrate => maintenance::migrate(&global).await,
         Command::Backup { file, keep } => maintenance::backup(&global, file, keep).await,

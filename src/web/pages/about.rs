@@ -25,6 +25,6 @@ pub(crate) async fn about(
     who: SignedIn,
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Response {
-    let frame = Frame::new(&web, &who, Place::About, EN.menu_about).noting(&done);
+    let frame = Frame::new(&web, &who, Place::About, EN.menu_about).await.noting(&done);
     show(&AboutPage { t: EN, frame, version: env!("CARGO_PKG_VERSION"), database: web.database.clone() })
 }

@@ -68,7 +68,7 @@ pub(crate) async fn audit(
     entries.truncate(MOST as usize);
     let page = AuditPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Audit, EN.menu_audit),
+        frame: Frame::new(&web, &who, Place::Audit, EN.menu_audit).await,
         older: more.then(|| entries.last().map(|entry| entry.id)).flatten(),
         entries: entries.iter().map(row).collect(),
         filtered: filter.who.is_some() || filter.action.is_some() || filter.subject.is_some(),

@@ -1,34 +1,30 @@
 //! Diagnostics: the health of every part with the fix beside it, and this product's own warnings and errors.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
-use crate::base::clock::Timestamp;
 use crate::config::schema::{Setting, name};
-use crate::messenger::client::{LinkState, LinkStatus};
+use crate::control::Refusal;
 use crate::model::log_entry::Level;
-use crate::model::node::Node;
 use crate::store::diagnostics::Diagnostic;
 use crate::web::WebState;
 use crate::web::applied::{Trouble, troubles};
 use crate::web::asked::{Behind, word};
-use crate::web::certificate::{Certificate, SOON};
+use crate::web::examined::Doctor;
 use crate::web::form::Acting;
+use crate::web::health::{Part, parts};
 use crate::web::html::{Html, visible};
-use crate::web::moment::{ago, length, utc};
+use crate::web::moment::ago;
 use crate::web::notice::{Code, Done};
-use crate::web::page::{Frame, Place, show};
-use crate::web::pages::nodes::{MISSED, keys_in_use, liveness};
+use crate::web::page::{Frame, Place, show_as};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::Problem;
 use crate::web::session::SignedIn;
 use crate::web::setting_field::{Book, Field};
 use crate::web::texts::{EN, Texts};
+use axum::http::StatusCode;
 
 /// Entries shown; the rest is counted by the setting that keeps them.
 const MOST: u32 = 500;
@@ -50,15 +46,7 @@ struct DiagnosticsPage {
     levels: Vec<(&'static str, bool)>,
     entries: Vec<Entry>,
     written: Field,
-}
-
-/// A part of the product and how it is.
-struct Part {
-    name: &'static str,
-    mark: &'static str,
-    word: &'static str,
-    state: Phrase,
-    fix: Option<Phrase>,
+    doctor: Doctor,
 }
 
 struct Entry {
@@ -77,20 +65,63 @@ pub(crate) async fn diagnostics(
     Behind(query, done): Behind<DiagnosticsQuery>,
 ) -> Result<Response, Problem> {
     let level = word("level", &query.level)?.unwrap_or(Level::Warn);
+    let frame = Frame::new(&web, &who, Place::Diagnostics, EN.menu_diagnostics).await.noting(&done);
+    page(&web, frame, level, StatusCode::OK, Doctor::default()).await
+}
+
+/// POST `/diagnostics/doctor`: tries an endpoint and a key; the form of a setting may send what is typed there.
+pub(crate) async fn examine(State(web): State<WebState>, Acting(form): Acting) -> Result<Response, Problem> {
+    let typed = |own: &'static str, setting: &'static str| {
+        if form.fields.get(own).is_empty() { setting } else { own }
+    };
+    let endpoint = form.fields.get(typed("endpoint", name::MESSENGER_ENDPOINT));
+    let key = form.fields.secret(typed("key", name::MESSENGER_KEY));
+    let mut doctor = Doctor { endpoint: endpoint.to_owned(), ..Doctor::default() };
+    let status = match web.control.try_link(&form.actor(), endpoint, &key).await {
+        Ok(found) => {
+            doctor.found = Some(found.into());
+            StatusCode::OK
+        }
+        Err(Refusal::Invalid(faults)) => {
+            for (field, why) in faults {
+                let place = if field == "key" { &mut doctor.key_fault } else { &mut doctor.endpoint_fault };
+                *place = Some("{why}".with("why", why));
+            }
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Err(refusal @ (Refusal::Busy(_) | Refusal::Conflict(_))) => {
+            let problem = Problem::from(refusal);
+            doctor.refused = Some(problem.text);
+            problem.status
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let frame = Frame::new(&web, &form.who, Place::Diagnostics, EN.menu_diagnostics).await;
+    page(&web, frame, Level::Warn, status, doctor).await
+}
+
+async fn page(
+    web: &WebState,
+    frame: Frame,
+    level: Level,
+    status: StatusCode,
+    doctor: Doctor,
+) -> Result<Response, Problem> {
     let entries = web.store.diagnostics(level, MOST).await?;
     let setting = Setting::find(name::MINIMUM_LOG_LEVEL).ok_or_else(Problem::not_found)?;
     // what can't be asked for now is told by the part that fails
-    let troubles = troubles(&web).await.unwrap_or_default();
+    let troubles = troubles(web).await.unwrap_or_default();
     let page = DiagnosticsPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Diagnostics, EN.menu_diagnostics).noting(&done),
-        parts: parts(&web, &troubles).await?,
+        frame,
+        parts: parts(web, &troubles).await?,
         troubles,
         levels: Level::ALL.into_iter().rev().map(|known| (known.as_str(), known == level)).collect(),
         entries: entries.iter().map(entry).collect(),
-        written: Book::read(&web).await?.field(setting, None, None),
+        written: Book::read(web).await?.field(setting, None, None),
+        doctor,
     };
-    Ok(show(&page))
+    Ok(show_as(status, &page))
 }
 
 /// POST `/diagnostics/purge`: deletes all entries.
@@ -112,121 +143,4 @@ fn entry(found: &Diagnostic) -> Entry {
         message: visible(&found.message),
         times: (found.count > 1).then(|| EN.times.with("n", found.count)),
     }
-}
-
-async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
-    let asked = Instant::now();
-    let answer = web.store.ping().await;
-    let database = match &answer {
-        Ok(()) => {
-            let state = EN
-                .database_well
-                .with("where", &web.database)
-                .with("took", length(asked.elapsed()))
-                .with("size", mebibytes(web.store.database_bytes().await?))
-                .with("schema", web.store.schema_version().await?);
-            good(EN.part_database, state)
-        }
-        Err(error) => bad(EN.part_database, "{text}".with("text", error), EN.database_fix.into()),
-    };
-    let link = web.messenger.status().borrow().clone();
-    let nodes = web.store.nodes().await?;
-    let patience = web.settings.borrow().duration(name::HEARTBEAT_INTERVAL) * MISSED;
-    let now = web.clock.now();
-    let keys = keys_in_use(&nodes, now, patience);
-    let keys = if keys.len() > 1 {
-        bad(EN.part_keys, EN.keys_differ.with("keys", keys.join(", ")), EN.keys_fix.into())
-    } else {
-        good(EN.part_keys, EN.keys_agree.into())
-    };
-    let services: Vec<&Node> = nodes.iter().filter(|node| node.role.has_service()).collect();
-    let alive = services.iter().find(|node| liveness(node, now, patience).0 == "normal");
-    let last = services.iter().max_by_key(|node| node.heartbeat_at);
-    let service = match (alive, last) {
-        (Some(node), _) => {
-            good(EN.part_service, EN.service_well.with("node", &node.id).markup("when", ago(node.heartbeat_at)))
-        }
-        (None, Some(node)) => {
-            let state = EN.service_gone.with("node", &node.id).markup("when", ago(node.heartbeat_at));
-            bad(EN.part_service, state, EN.service_fix.into())
-        }
-        (None, None) => bad(EN.part_service, EN.service_never.into(), EN.service_fix.into()),
-    };
-    let certificate = web.certificate.borrow().as_ref().map(|certificate| self::certificate(certificate, now));
-    let parts = [database, service, messenger(&link), keys, settings(troubles), work(web)];
-    Ok(parts.into_iter().chain(certificate).collect())
-}
-
-fn certificate(of: &Certificate, now: Timestamp) -> Part {
-    let end = |text: &'static str, end: Timestamp| text.with("end", utc(end));
-    match (&of.fault, of.ends_at) {
-        (Some(fault), _) => {
-            bad(EN.part_certificate, EN.certificate_kept.with("fault", fault), EN.certificate_fix.into())
-        }
-        (None, None) => good(EN.part_certificate, EN.certificate_unread.into()),
-        (None, Some(at)) if at <= now => {
-            bad(EN.part_certificate, end(EN.certificate_ended, at), EN.certificate_fix.into())
-        }
-        (None, Some(at)) if at.minus(SOON) <= now => {
-            let part = bad(EN.part_certificate, end(EN.certificate_soon, at), EN.certificate_fix.into());
-            Part { mark: "warning", word: EN.part_look, ..part }
-        }
-        (None, Some(at)) => good(EN.part_certificate, end(EN.certificate_well, at)),
-    }
-}
-
-fn settings(troubles: &[Trouble]) -> Part {
-    if troubles.is_empty() {
-        return good(EN.part_settings, EN.settings_in_force.into());
-    }
-    let names: BTreeSet<_> = troubles.iter().map(|trouble| trouble.name).collect();
-    let names: Vec<_> = names.into_iter().collect();
-    bad(EN.part_settings, EN.settings_not_in_force.with("names", names.join(", ")), EN.settings_fix.into())
-}
-
-fn messenger(link: &LinkStatus) -> Part {
-    match link.state {
-        LinkState::Live => {
-            let node = link.peer.as_ref().map(|peer| peer.node.to_string()).unwrap_or_default();
-            good(EN.part_messenger, EN.messenger_well.with("node", node).with("where", &link.endpoint))
-        }
-        LinkState::Connecting | LinkState::Down => {
-            let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
-            let fix = if cause.contains("key mismatch") { EN.messenger_key_fix } else { EN.messenger_fix };
-            bad(EN.part_messenger, "{cause}".with("cause", cause), fix.with("where", &link.endpoint))
-        }
-    }
-}
-
-fn work(web: &WebState) -> Part {
-    let picture = web.hub.picture();
-    let Some(state) = picture.state else {
-        return Part { mark: "standby", word: EN.part_unknown, ..good(EN.part_work, EN.work_unknown.into()) };
-    };
-    let troubled: Vec<&str> = state
-        .dispatchers
-        .values()
-        .filter(|d| matches!(d.activity.as_str(), "failing" | "overdue"))
-        .map(|d| d.name.as_str())
-        .collect();
-    if troubled.is_empty() {
-        good(EN.part_work, EN.work_well.count(state.dispatchers.len() as u64))
-    } else {
-        let state = EN.work_troubled.with("names", troubled.join(", "));
-        Part { mark: "warning", word: EN.part_look, ..bad(EN.part_work, state, EN.work_fix.into()) }
-    }
-}
-
-fn good(name: &'static str, state: Phrase) -> Part {
-    Part { name, mark: "normal", word: EN.part_well, state, fix: None }
-}
-
-fn bad(name: &'static str, state: Phrase, fix: Phrase) -> Part {
-    Part { name, mark: "error", word: EN.part_ill, state, fix: Some(fix) }
-}
-
-/// A size with one decimal: `1.3 MiB`.
-fn mebibytes(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) >> 20;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }

@@ -52,7 +52,7 @@ pub(crate) async fn dispatcher(
         .await?
         .ok_or_else(|| Problem::new(axum::http::StatusCode::NOT_FOUND, EN.no_such_dispatcher.with("name", &name)))?;
     let link = web.hub.link();
-    let mut frame = Frame::new(&web, &who, Place::Status, d.title.clone()).noting(&done);
+    let mut frame = Frame::new(&web, &who, Place::Status, d.title.clone()).await.noting(&done);
     frame.live = true;
     let page = DispatcherPage {
         t: EN,

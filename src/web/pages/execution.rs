@@ -79,10 +79,10 @@ pub(crate) async fn execution(
     let (rows, cut) = output(&web, &run).await?;
     let going_on = run.phase() != Phase::Completed;
     let live = if going_on { live(&web, &run).await? } else { None };
-    let mut frame = Frame::new(&web, &who, Place::Executions, EN.execution_title.with("n", id).plain()).noting(&done);
+    let mut frame =
+        Frame::new(&web, &who, Place::Executions, EN.execution_title.with("n", id).plain()).await.noting(&done);
     if live.is_some() {
-        // the page itself says how the link is
-        (frame.live, frame.warning) = (true, None);
+        frame.live = true;
     }
     let page = ExecutionPage {
         t: EN,

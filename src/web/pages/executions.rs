@@ -67,7 +67,7 @@ pub(crate) async fn executions(
     }
     let page = ExecutionsPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Executions, EN.menu_executions).noting(&done),
+        frame: Frame::new(&web, &who, Place::Executions, EN.menu_executions).await.noting(&done),
         dispatchers: names.into_iter().map(|name| (name.clone(), name == query.dispatcher)).collect(),
         outcomes: Outcome::ALL
             .iter()

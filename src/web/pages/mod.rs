@@ -1,6 +1,7 @@
 //! Every page there is, in menu order.
 
 pub(crate) mod about;
+pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod diagnostics;
 pub(crate) mod dispatcher;
@@ -82,8 +83,11 @@ routes! {
     GET "/settings/{name}" Look setting::setting,
     POST "/settings/{name}/generate" Act setting::generate,
     GET "/nodes" Look nodes::nodes,
+    POST "/nodes/{id}/{verb}" Act nodes::act,
+    GET "/alerts" Look alerts::alerts,
     GET "/audit" Look audit::audit,
     GET "/diagnostics" Look diagnostics::diagnostics,
+    POST "/diagnostics/doctor" Act diagnostics::examine,
     POST "/diagnostics/purge" Act diagnostics::purge,
     GET "/users" Look users::users,
     POST "/users" Act users::create,

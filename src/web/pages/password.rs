@@ -32,11 +32,11 @@ pub(crate) async fn password(
     who: SignedIn,
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Response {
-    show(&page(&web, &who, &done, None))
+    show(&page(&web, &who, &done, None).await)
 }
 
-fn page(web: &WebState, who: &SignedIn, done: &DoneQuery, fault: Option<Phrase>) -> PasswordPage {
-    let frame = Frame::new(web, who, Place::Elsewhere, EN.password_title).noting(done);
+async fn page(web: &WebState, who: &SignedIn, done: &DoneQuery, fault: Option<Phrase>) -> PasswordPage {
+    let frame = Frame::new(web, who, Place::Elsewhere, EN.password_title).await.noting(done);
     PasswordPage { t: EN, frame, name: who.session.user.name.to_string(), fault }
 }
 
@@ -55,6 +55,6 @@ pub(crate) async fn change(State(web): State<WebState>, form: Posted) -> Result<
     };
     Ok(match refused {
         None => Done::from(Code::PasswordChanged).redirect("/password"),
-        Some((status, fault)) => show_as(status, &page(&web, &form.who, &DoneQuery::default(), Some(fault))),
+        Some((status, fault)) => show_as(status, &page(&web, &form.who, &DoneQuery::default(), Some(fault)).await),
     })
 }

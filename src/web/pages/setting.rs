@@ -57,7 +57,7 @@ pub(crate) async fn setting(
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
     let setting = known(&name)?;
-    let frame = Frame::new(&web, &who, Place::Settings, setting.name).noting(&done);
+    let frame = Frame::new(&web, &who, Place::Settings, setting.name).await.noting(&done);
     Ok(show(&page(&web, frame, setting, None).await?))
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn generate(
     } else {
         (StatusCode::UNPROCESSABLE_ENTITY, Phrase::from(EN.key_confirm_missing))
     };
-    let frame = Frame::new(&web, &form.who, Place::Settings, setting.name);
+    let frame = Frame::new(&web, &form.who, Place::Settings, setting.name).await;
     Ok(show_as(fault.0, &page(&web, frame, setting, Some(fault.1)).await?))
 }
 
@@ -97,7 +97,7 @@ pub(crate) async fn refused(
     setting: &'static Setting,
     why: &str,
 ) -> Result<Response, Problem> {
-    let frame = Frame::new(web, &form.who, Place::Settings, setting.name);
+    let frame = Frame::new(web, &form.who, Place::Settings, setting.name).await;
     let mut page = page(web, frame, setting, None).await?;
     page.field.fault = Some("{why}".with("why", why));
     Ok(show_as(StatusCode::UNPROCESSABLE_ENTITY, &page))

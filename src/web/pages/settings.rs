@@ -100,7 +100,7 @@ pub(crate) async fn settings(
     Behind(query, done): Behind<SettingsQuery>,
 ) -> Result<Response, Problem> {
     let book = Book::read(&web).await?;
-    let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).noting(&done);
+    let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).await.noting(&done);
     let only_changed = query.only == "changed";
     let fields = SETTINGS
         .iter()
@@ -132,7 +132,7 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
     let asked = typed(&form.fields)?;
     let step = form.fields.get("step");
     if step == "edit" {
-        return Ok(edited(&web, &form, &book, &[], StatusCode::OK));
+        return Ok(edited(&web, &form, &book, &[], StatusCode::OK).await);
     }
     let mut faults = Vec::new();
     let mut changes = Vec::new();
@@ -161,14 +161,14 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
         return Ok(Done::from(Code::Unchanged).answer(&form.headers, &web.base, "/settings"));
     }
     if changes.iter().any(|change| change.rival.is_some()) {
-        return Ok(conflict(&web, &form, changes));
+        return Ok(conflict(&web, &form, changes).await);
     }
     if step == "save" {
         return save(&web, &form, changes).await;
     }
     // what the door would refuse is told before the review, beside its field
     match web.control.check_settings(wanted(&form, &changes)).await {
-        Ok(()) => Ok(review(&web, &form, changes)),
+        Ok(()) => Ok(review(&web, &form, changes).await),
         Err(Refusal::Invalid(faults)) => faulty(&web, &form, &book, &faults).await,
         Err(refusal) => Err(refusal.into()),
     }
@@ -261,17 +261,17 @@ pub(crate) async fn review_import(web: &WebState, form: &Posted, plan: &Plan) ->
     if changes.is_empty() {
         return Ok(Done::from(Code::Unchanged).answer(&form.headers, &web.base, "/settings"));
     }
-    Ok(review(web, form, changes))
+    Ok(review(web, form, changes).await)
 }
 
-fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {
-    let frame = Frame::new(web, &form.who, Place::Settings, EN.review_title);
+async fn review(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Response {
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.review_title).await;
     show(&ReviewPage { t: EN, frame, changes })
 }
 
 /// Somebody else changed a setting meanwhile: says who, and to what.
-fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Response {
-    let frame = Frame::new(web, &form.who, Place::Settings, EN.conflict_title);
+async fn conflict(web: &WebState, form: &Posted, mut changes: Vec<Difference>) -> Response {
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.conflict_title).await;
     let secret = changes.iter().any(|change| change.setting.secret);
     for change in &mut changes {
         // what stands on that page now is what has been seen then
@@ -304,7 +304,7 @@ async fn save(web: &WebState, form: &Posted, changes: Vec<Difference>) -> Result
             for change in changes {
                 again.push(difference(web, &book, change.setting, &change.value, &form.fields).await?);
             }
-            Ok(conflict(web, form, again))
+            Ok(conflict(web, form, again).await)
         }
         Err(refusal) => Err(refusal.into()),
     }
@@ -319,15 +319,21 @@ async fn faulty(web: &WebState, form: &Posted, book: &Book, faults: &[(String, S
     {
         return refused(web, form, setting, why).await;
     }
-    Ok(edited(web, form, book, faults, StatusCode::UNPROCESSABLE_ENTITY))
+    Ok(edited(web, form, book, faults, StatusCode::UNPROCESSABLE_ENTITY).await)
 }
 
 /// The form again, with what was typed and what is wrong beside each field. Only the fields that were sent.
-fn edited(web: &WebState, form: &Posted, book: &Book, faults: &[(String, String)], status: StatusCode) -> Response {
+async fn edited(
+    web: &WebState,
+    form: &Posted,
+    book: &Book,
+    faults: &[(String, String)],
+    status: StatusCode,
+) -> Response {
     if crate::web::problem::wants_json(&form.headers) && !faults.is_empty() {
         return Problem::from(Refusal::Invalid(faults.to_vec())).into_response();
     }
-    let frame = Frame::new(web, &form.who, Place::Settings, EN.menu_settings);
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.menu_settings).await;
     let fields = SETTINGS
         .iter()
         .filter_map(|setting| {

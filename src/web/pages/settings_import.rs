@@ -62,7 +62,7 @@ pub(crate) async fn form(
     who: SignedIn,
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
-    let frame = Frame::new(&web, &who, Place::Settings, EN.settings_import).noting(&done);
+    let frame = Frame::new(&web, &who, Place::Settings, EN.settings_import).await.noting(&done);
     Ok(show(&ImportPage { t: EN, frame, text: String::new(), faults: Vec::new() }))
 }
 
@@ -73,20 +73,20 @@ pub(crate) async fn submit(State(web): State<WebState>, Acting(form): Acting) ->
         Ok(plan) if plan.changes.iter().any(|planned| planned.setting.secret) => {
             let secret = plan.changes.iter().filter(|planned| planned.setting.secret);
             let faults = secret.map(|planned| (planned.setting.name.to_owned(), EN.import_secret.to_owned())).collect();
-            Ok(refused(&web, &form, String::new(), faults))
+            Ok(refused(&web, &form, String::new(), faults).await)
         }
         Ok(plan) => review_import(&web, &form, &plan).await,
-        Err(Refusal::Invalid(faults)) => Ok(refused(&web, &form, form.fields.get("toml").to_owned(), faults)),
+        Err(Refusal::Invalid(faults)) => Ok(refused(&web, &form, form.fields.get("toml").to_owned(), faults).await),
         Err(refusal) => Err(refusal.into()),
     }
 }
 
 /// The form again, with all that is wrong. `text` is what was typed, unless a secret stands in it.
-fn refused(web: &WebState, form: &Posted, text: String, faults: Vec<(String, String)>) -> Response {
+async fn refused(web: &WebState, form: &Posted, text: String, faults: Vec<(String, String)>) -> Response {
     if wants_json(&form.headers) {
         return Problem::from(Refusal::Invalid(faults)).into_response();
     }
-    let frame = Frame::new(web, &form.who, Place::Settings, EN.settings_import);
+    let frame = Frame::new(web, &form.who, Place::Settings, EN.settings_import).await;
     show_as(StatusCode::UNPROCESSABLE_ENTITY, &ImportPage { t: EN, frame, text, faults })
 }
 
@@ -96,6 +96,6 @@ pub(crate) async fn troubles_now(
     who: SignedIn,
     Behind(Nothing {}, _): Behind<Nothing>,
 ) -> Result<Response, Problem> {
-    let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings);
+    let frame = Frame::new(&web, &who, Place::Settings, EN.menu_settings).await;
     Ok(show(&NotInForce { t: EN, frame, troubles: troubles(&web).await? }))
 }

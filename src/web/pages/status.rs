@@ -92,7 +92,7 @@ pub(crate) async fn status(
         Step::Newest(older, held) => (of_newest(older, held, reader.filter()), held.hidden.iter().sum()),
         _ => (Vec::new(), 0),
     };
-    let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).noting(&done);
+    let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).await.noting(&done);
     frame.live = true;
     let page = StatusPage {
         t: EN,

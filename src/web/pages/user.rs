@@ -41,7 +41,7 @@ pub(crate) async fn user(
     let user = found(&web, &name).await?;
     let page = UserPage {
         t: EN,
-        frame: Frame::new(&web, &who, Place::Users, user.name.to_string()).noting(&done),
+        frame: Frame::new(&web, &who, Place::Users, user.name.to_string()).await.noting(&done),
         roles: roles(&user.service_roles),
         created: stamp(user.created_at),
         last: user.last_sign_in_at.map(ago),
@@ -76,7 +76,7 @@ pub(crate) async fn act(
         }
         "token" => {
             let token = web.control.new_token(&actor, &name).await?;
-            return Ok(show_token(&web, &form, &name, token));
+            return Ok(show_token(&web, &form, &name, token).await);
         }
         "no-token" => {
             web.control.revoke_token(&actor, &name).await?;

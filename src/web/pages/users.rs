@@ -90,8 +90,8 @@ pub(crate) fn chosen(form: &Posted) -> Result<Vec<ServiceRole>, Problem> {
 }
 
 /// The page that shows a new token, this once.
-pub(crate) fn show_token(web: &WebState, form: &Posted, name: &str, token: SecretString) -> Response {
-    let frame = Frame::new(web, &form.who, Place::Users, EN.token_title.with("name", name).plain());
+pub(crate) async fn show_token(web: &WebState, form: &Posted, name: &str, token: SecretString) -> Response {
+    let frame = Frame::new(web, &form.who, Place::Users, EN.token_title.with("name", name).plain()).await;
     show(&TokenPage { t: EN, frame, name: name.to_owned(), token })
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn users(
     who: SignedIn,
     Behind(Nothing {}, done): Behind<Nothing>,
 ) -> Result<Response, Problem> {
-    let frame = Frame::new(&web, &who, Place::Users, EN.menu_users).noting(&done);
+    let frame = Frame::new(&web, &who, Place::Users, EN.menu_users).await.noting(&done);
     let page = list(&web, frame, &who, Typed::default(), &[ServiceRole::AdminViewer], None).await?;
     Ok(show(&page))
 }
@@ -140,9 +140,9 @@ pub(crate) async fn create(State(web): State<WebState>, Acting(form): Acting) ->
         password: (!form.fields.get("password").is_empty()).then(|| form.fields.secret("password")),
         token: typed.token,
     };
-    let mut frame = Frame::new(&web, &form.who, Place::Users, EN.menu_users);
+    let mut frame = Frame::new(&web, &form.who, Place::Users, EN.menu_users).await;
     match web.control.create_user(&form.actor(), web.sign_in.passwords(), wanted).await {
-        Ok(CreatedUser { user, token: Some(token) }) => Ok(show_token(&web, &form, user.name.as_str(), token)),
+        Ok(CreatedUser { user, token: Some(token) }) => Ok(show_token(&web, &form, user.name.as_str(), token).await),
         Ok(CreatedUser { user, token: None }) => {
             frame.notice = Some(EN.user_created.with("name", user.name));
             let page = list(&web, frame, &form.who, Typed::default(), &[ServiceRole::AdminViewer], None).await?;

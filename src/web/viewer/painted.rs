@@ -294,8 +294,7 @@ pub(crate) fn kept(pieces: &[Piece]) -> (Vec<Utf8Bytes>, Option<Cursor>) {
                 bytes = 0;
             }
             Piece::Gap(epoch, gap) => messages.push(wire::gap(*epoch, gap)),
-            Piece::Restart(_, Some(restart)) => messages.push(wire::restart(restart)),
-            Piece::Restart(epoch, None) => messages.push(wire::bare_restart(*epoch)),
+            Piece::Restart(epoch, restart) => messages.push(wire::restart(*epoch, restart)),
         }
     }
     (messages, lines_end)

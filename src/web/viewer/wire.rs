@@ -128,21 +128,19 @@ pub(crate) fn gap(epoch: Epoch, gap: &LogGap) -> Utf8Bytes {
     json(&serde_json::json!({ "t": "gap", "epoch": epoch, "from": gap.from, "to": gap.to, "by_level": gap.by_level }))
 }
 
-/// A service node began a new life.
-pub(crate) fn restart(restart: &Restart) -> Utf8Bytes {
+/// Another life of a service node begins; what nobody knows is null. `primary`: its node was heard, as the primary is.
+pub(crate) fn restart(epoch: Epoch, restart: &Restart) -> Utf8Bytes {
+    let to = restart.to.as_ref();
     json(&serde_json::json!({
         "t": "restart",
-        "epoch": restart.to.epoch,
-        "node": restart.to.node,
+        "epoch": epoch,
+        "before": restart.before,
+        "node": restart.node,
+        "primary": to.is_some(),
         "from": restart.from,
-        "to": restart.to.version,
-        "at": restart.to.started_at.as_millis(),
+        "to": to.map(|to| &to.version),
+        "at": to.map(|to| to.started_at.as_millis()),
     }))
-}
-
-/// The same, where nothing but the life is known (from kept lines).
-pub(crate) fn bare_restart(epoch: Epoch) -> Utf8Bytes {
-    json(&serde_json::json!({ "t": "restart", "epoch": epoch, "node": null, "from": null, "to": null, "at": null }))
 }
 
 /// Lines, each already encoded; of which node, unless there are none or it is not known.

@@ -15,6 +15,7 @@ use switchboard::base::shutdown::Shutdown;
 use switchboard::config::base_path::BasePath;
 use switchboard::config::settings::{Fixed, Settings};
 use switchboard::control::Control;
+use switchboard::control::doctor::Practice;
 use switchboard::live::{feed, hub::Hub, stored};
 use switchboard::messenger::Identity;
 use switchboard::messenger::client::{Client, LinkState};
@@ -106,13 +107,14 @@ impl Site {
         }
         let identity = Identity { node: NodeId::new("web-1") };
         let (messenger, incoming) =
-            Client::start(identity, endpoint, keys, feed::UNWATCHED, Arc::clone(&clock), &shutdown);
+            Client::start(identity, endpoint, Arc::clone(&keys), feed::UNWATCHED, Arc::clone(&clock), &shutdown);
         let hub = Hub::new(Arc::clone(&clock));
         feed::start(&hub, messenger.clone(), incoming, &shutdown);
         stored::start(&hub, store.clone(), &shutdown);
         let fixed = Arc::new(fixed);
         let settings = watch::channel(Arc::new(Settings::resolve(&fixed, []).0)).1;
-        let control = Control::new(store.clone(), Some(messenger.clone()), Arc::clone(&fixed), Arc::clone(&clock));
+        let control = Control::new(store.clone(), Some(messenger.clone()), Arc::clone(&fixed), Arc::clone(&clock))
+            .trying(Practice::new(keys, data.path().join("data")));
         let web = Arc::new(Web {
             base: base.clone(),
             certificate: watch::channel(None).1,

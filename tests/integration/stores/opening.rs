@@ -52,7 +52,7 @@ async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
     assert_eq!(STANDARD.decode(key.trim()).unwrap().len(), 32);
     assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
     assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(2)));
-    assert_eq!(store.schema_version().await.unwrap(), 3);
+    assert_eq!(store.schema_version().await.unwrap(), 4);
     store.ping().await.unwrap();
     assert!(store.database_bytes().await.unwrap() > 4096);
 }
@@ -76,7 +76,7 @@ async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key(data: Dat
         assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "one key");
     }
     let mut raw = data.raw().await;
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 3);
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 4);
     assert_eq!(number(&mut raw, "select count(*) from encryption_check").await, 1);
     let drafts = std::fs::read_dir(data.path())
         .unwrap()
@@ -169,7 +169,7 @@ async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
     .await;
     close(raw).await;
     let store = data.open().await;
-    assert_eq!(store.schema_version().await.unwrap(), 3);
+    assert_eq!(store.schema_version().await.unwrap(), 4);
     store.ping().await.unwrap();
     assert_eq!(store.nodes().await.unwrap()[0].host, "box");
     assert_eq!(store.setting("A.Plain").await.unwrap().unwrap().version, 3);
@@ -179,6 +179,7 @@ async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
     assert!(matches!(&lines[..], [KeptRow::Line(line)] if &*line.entry.text == "a line"), "{lines:?}");
     // what is new in the present schema works
     assert_eq!(store.node_settings().await.unwrap(), []);
+    assert_eq!(store.node_links().await.unwrap(), []);
     assert_eq!(store.leadership().await.unwrap().holder, None);
     store.close().await;
     data.open().await.ping().await.unwrap();
@@ -195,7 +196,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_left_alone(data: Data)
     store.close().await;
     let text = data.refusal().await;
     let place = data.options().database.map_or_else(|| "switchboard.db".to_owned(), |url| url.place().to_owned());
-    for word in ["schema version 7", "switchboard 0.9.0", "up to 3", "backup", &place, "service-1 on box"] {
+    for word in ["schema version 7", "switchboard 0.9.0", "up to 4", "backup", &place, "service-1 on box"] {
         assert!(text.contains(word), "{word} is not in: {text}");
     }
     change(&mut raw, "delete from schema_migrations where version = 7").await;

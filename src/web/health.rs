@@ -1,0 +1,229 @@
+//! How every part of the product is, with the fix beside what ails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::clock::{Clock as _, SystemClock, Timestamp};
+use crate::live::cluster::Cluster;
+use crate::messenger::client::{LinkState, LinkStatus};
+use crate::model::node::Node;
+use crate::web::WebState;
+use crate::web::applied::Trouble;
+use crate::web::certificate::{Certificate, SOON};
+use crate::web::moment::{ago, length, stamp, utc};
+use crate::web::phrase::{Fill as _, Phrase};
+use crate::web::problem::Problem;
+use crate::web::texts::EN;
+
+/// This machine's clock may be so far from the database's before it is worth a word.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+/// A part of the product and how it is.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) mark: &'static str,
+    pub(crate) word: &'static str,
+    pub(crate) state: Phrase,
+    pub(crate) fix: Option<Phrase>,
+}
+
+/// All of them.
+///
+/// # Errors
+/// If the database answers and then does not.
+pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
+    let asked = Instant::now();
+    let answer = web.store.ping().await;
+    let database = match &answer {
+        Ok(()) => {
+            let state = EN
+                .database_well
+                .with("where", &web.database)
+                .with("took", length(asked.elapsed()))
+                .with("size", mebibytes(web.store.database_bytes().await?))
+                .with("schema", web.store.schema_version().await?);
+            good(EN.part_database, state)
+        }
+        Err(error) => bad(EN.part_database, "{text}".with("text", error), EN.database_fix.into()),
+    };
+    let link = web.messenger.status().borrow().clone();
+    let now = web.clock.now();
+    let settings = Arc::clone(&web.settings.borrow());
+    let cluster = Cluster::read(&web.store, &settings, now).await?;
+    let certificate = web.certificate.borrow().as_ref().map(|certificate| self::certificate(certificate, now));
+    let parts = [
+        database,
+        service(&cluster),
+        primary(&cluster),
+        standbys(&cluster),
+        messenger(&link),
+        keys(&cluster),
+        clock(SystemClock.now(), now),
+        self::settings(troubles),
+        work(web),
+    ];
+    Ok(parts.into_iter().chain(certificate).collect())
+}
+
+fn service(cluster: &Cluster) -> Part {
+    let services = || cluster.nodes.iter().filter(|node| node.role.has_service());
+    let alive: Vec<&Node> = services().filter(|node| cluster.lives(node)).collect();
+    let last = services().max_by_key(|node| node.heartbeat_at);
+    match (alive.as_slice(), last) {
+        ([node], _) => {
+            good(EN.part_service, EN.service_well.with("node", &node.id).markup("when", ago(node.heartbeat_at)))
+        }
+        ([_, ..], _) => {
+            let names: Vec<_> = alive.iter().map(|node| node.id.as_str()).collect();
+            good(EN.part_service, EN.services_well.with("nodes", names.join(", ")))
+        }
+        ([], Some(node)) => {
+            let state = EN.service_gone.with("node", &node.id).markup("when", ago(node.heartbeat_at));
+            bad(EN.part_service, state, EN.service_fix.into())
+        }
+        ([], None) => bad(EN.part_service, EN.service_never.into(), EN.service_fix.into()),
+    }
+}
+
+fn primary(cluster: &Cluster) -> Part {
+    let leadership = &cluster.leadership;
+    match leadership.primary() {
+        Some(node) => {
+            let is = EN.primary_is.with("node", node).markup("since", stamp(leadership.since));
+            good(EN.primary, is.with("term", leadership.fencing))
+        }
+        None => bad(EN.primary, EN.primary_none.into(), EN.primary_fix.into()),
+    }
+}
+
+/// Where no other service node was ever registered, nobody expects one to stand by.
+fn standbys(cluster: &Cluster) -> Part {
+    let names: Vec<_> = cluster.standbys().map(|node| node.id.to_string()).collect();
+    if !names.is_empty() {
+        return good(EN.part_standby, EN.standbys_are.with("names", names.join(", ")));
+    }
+    if cluster.nodes.iter().filter(|node| node.role.has_service()).count() < 2 {
+        return Part { mark: "standby", word: EN.part_alone, ..good(EN.part_standby, EN.standbys_not_meant.into()) };
+    }
+    warn(EN.part_standby, EN.standbys_none.into(), EN.standbys_fix.into())
+}
+
+fn keys(cluster: &Cluster) -> Part {
+    match cluster.nodes.iter().filter(|node| cluster.has_other_key(node)).collect::<Vec<_>>().as_slice() {
+        [] => good(EN.part_keys, EN.keys_agree.into()),
+        others => {
+            let names: Vec<_> = others.iter().map(|node| node.id.as_str()).collect();
+            let state =
+                EN.keys_differ.with("nodes", names.join(", ")).with("wanted", cluster.key().unwrap_or_default());
+            bad(EN.part_keys, state, EN.keys_fix.into())
+        }
+    }
+}
+
+/// `system`: by this machine's clock; `shared`: by the database's, which all nodes tell.
+fn clock(system: Timestamp, shared: Timestamp) -> Part {
+    let (apart, text) =
+        if system > shared { (system.since(shared), EN.clock_ahead) } else { (shared.since(system), EN.clock_behind) };
+    if apart < CLOCK_TOLERANCE {
+        return good(EN.part_clock, EN.clock_well.into());
+    }
+    warn(EN.part_clock, text.with("apart", length(apart)), EN.clock_fix.into())
+}
+
+fn certificate(of: &Certificate, now: Timestamp) -> Part {
+    let end = |text: &'static str, end: Timestamp| text.with("end", utc(end));
+    match (&of.fault, of.ends_at) {
+        (Some(fault), _) => {
+            bad(EN.part_certificate, EN.certificate_kept.with("fault", fault), EN.certificate_fix.into())
+        }
+        (None, None) => good(EN.part_certificate, EN.certificate_unread.into()),
+        (None, Some(at)) if at <= now => {
+            bad(EN.part_certificate, end(EN.certificate_ended, at), EN.certificate_fix.into())
+        }
+        (None, Some(at)) if at.minus(SOON) <= now => {
+            warn(EN.part_certificate, end(EN.certificate_soon, at), EN.certificate_fix.into())
+        }
+        (None, Some(at)) => good(EN.part_certificate, end(EN.certificate_well, at)),
+    }
+}
+
+fn settings(troubles: &[Trouble]) -> Part {
+    if troubles.is_empty() {
+        return good(EN.part_settings, EN.settings_in_force.into());
+    }
+    let names: BTreeSet<_> = troubles.iter().map(|trouble| trouble.name).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    bad(EN.part_settings, EN.settings_not_in_force.with("names", names.join(", ")), EN.settings_fix.into())
+}
+
+fn messenger(link: &LinkStatus) -> Part {
+    match link.state {
+        LinkState::Live => {
+            let node = link.peer.as_ref().map(|peer| peer.node.to_string()).unwrap_or_default();
+            let took = link.latency.map_or_else(|| "–".to_owned(), length);
+            good(
+                EN.part_messenger,
+                EN.messenger_well.with("node", node).with("where", &link.endpoint).with("took", took),
+            )
+        }
+        LinkState::Connecting | LinkState::Down => {
+            let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
+            let fix = if cause.contains("key mismatch") { EN.messenger_key_fix } else { EN.messenger_fix };
+            bad(EN.part_messenger, "{cause}".with("cause", cause), fix.with("where", &link.endpoint))
+        }
+    }
+}
+
+fn work(web: &WebState) -> Part {
+    let picture = web.hub.picture();
+    let Some(state) = picture.state else {
+        return Part { mark: "standby", word: EN.part_unknown, ..good(EN.part_work, EN.work_unknown.into()) };
+    };
+    let troubled: Vec<&str> = state
+        .dispatchers
+        .values()
+        .filter(|d| matches!(d.activity.as_str(), "failing" | "overdue"))
+        .map(|d| d.name.as_str())
+        .collect();
+    if troubled.is_empty() {
+        good(EN.part_work, EN.work_well.count(state.dispatchers.len() as u64))
+    } else {
+        let state = EN.work_troubled.with("names", troubled.join(", "));
+        warn(EN.part_work, state, EN.work_fix.into())
+    }
+}
+
+fn good(name: &'static str, state: Phrase) -> Part {
+    Part { name, mark: "normal", word: EN.part_well, state, fix: None }
+}
+
+fn bad(name: &'static str, state: Phrase, fix: Phrase) -> Part {
+    Part { name, mark: "error", word: EN.part_ill, state, fix: Some(fix) }
+}
+
+fn warn(name: &'static str, state: Phrase, fix: Phrase) -> Part {
+    Part { mark: "warning", word: EN.part_look, ..bad(name, state, fix) }
+}
+
+/// A size with one decimal: `1.3 MiB`.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_said_to_be_so_in_either_direction() {
+        let now = Timestamp::from_micros(1_795_223_419_000_000);
+        let off = |by: Duration| (clock(now.plus(by), now), clock(now, now.plus(by)));
+        let (ahead, behind) = off(Duration::from_mins(10));
+        assert!(ahead.state.plain().contains("ahead") && behind.state.plain().contains("behind"));
+        assert!(ahead.fix.is_some() && behind.fix.is_some());
+        let (ahead, behind) = off(Duration::from_millis(1_900));
+        assert!(ahead.fix.is_none() && behind.fix.is_none());
+    }
+}
