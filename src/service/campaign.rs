@@ -139,7 +139,9 @@ impl Campaign {
         let sent = Instant::now();
         let patience = match &self.standing {
             // a database that says nothing must not keep this node from heeding the end of its term
-            Standing::Primary { grip, evicted: false, .. } => (stale / 2).min(grip.good_until() - sent),
+            Standing::Primary { grip, evicted: false, .. } => {
+                (stale / 2).min(grip.good_until().saturating_duration_since(sent))
+            }
             _ => stale / 2,
         };
         let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
@@ -173,7 +175,7 @@ impl Campaign {
             return stale;
         }
         let beat = self.crew.parts.settings.borrow().duration(name::HEARTBEAT_INTERVAL);
-        stale - GRACE.min(stale.saturating_sub(beat) / 2)
+        stale.saturating_sub(GRACE.min(stale.saturating_sub(beat) / 2))
     }
 
     /// Writes that this node lives and, as primary, that it stays so; reads who is primary.

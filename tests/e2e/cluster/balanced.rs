@@ -1,4 +1,4 @@
-//! Three web nodes behind real HAProxy without affinity, and a rolling restart of the whole cluster under load.
+//! Three web nodes behind a real balancer without affinity, and a rolling restart of the whole cluster under load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,13 +83,12 @@ async fn any_of_three_web_nodes_serves_any_request_and_readers_go_on_at_another(
     let mut resumed = 0;
     for (at, upto) in [(0, 300), (1, 600), (2, 900), (3, LINES)] {
         while reader.lines.last().and_then(|(text, _)| number(text)).is_none_or(|last| last < upto) {
-            match socket.next().await {
-                Some(frame) => reader.take(&frame, "writer"),
-                None => {
-                    resumed += 1;
-                    socket = reopened(&url, &browser).await;
-                    socket.watch_log(reader.cursor.as_deref()).await;
-                }
+            if let Some(frame) = socket.next().await {
+                reader.take(&frame, "writer");
+            } else {
+                resumed += 1;
+                socket = reopened(&url, &browser).await;
+                socket.watch_log(reader.cursor.as_deref()).await;
             }
         }
         follower.until(upto.min(LINES)).await;
@@ -190,9 +189,9 @@ async fn a_rolling_restart_of_every_node_fails_no_request_and_loses_no_run_and_n
         browser.page("/status").await;
     }
     let (answered, failed) = asker.end().await;
-    let (failures, asked) = visitor.end().await;
+    let (failures, visits) = visitor.end().await;
     assert!(failed.is_empty(), "{} of {} requests for a run failed: {failed:?}", failed.len(), answered.len());
-    assert!(failures.is_empty() && asked > 100, "{} of {asked} requests failed: {failures:?}", failures.len());
+    assert!(failures.is_empty() && visits > 100, "{} of {visits} requests failed: {failures:?}", failures.len());
 
     // every answered request became exactly one run
     let unique: BTreeSet<_> = answered.iter().copied().collect();
@@ -221,7 +220,7 @@ async fn a_rolling_restart_of_every_node_fails_no_request_and_loses_no_run_and_n
     let twice: Vec<_> = came().await.into_iter().filter(|(_, times)| *times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}\n{}", follower.stderr.text());
     println!(
-        "figure: rolling restart of 3 web and 2 service nodes: {asked} pages and {} runs asked for, 0 failed, {} lines, 0 \
+        "figure: rolling restart of 3 web and 2 service nodes: {visits} pages and {} runs asked for, 0 failed, {} lines, 0 \
          lost, 0 repeated",
         answered.len(),
         answered.len() * PER_RUN

@@ -237,7 +237,7 @@ async fn a_run_that_was_given_up_says_that_it_ended_after_all() {
     let run = node.ask("job").await;
     steps.begun(1).await;
     let mut transaction = node.store.begin().await.unwrap();
-    let far = node.store.nodes().await.unwrap()[0].heartbeat_at.plus(Duration::from_secs(60));
+    let far = node.store.nodes().await.unwrap()[0].heartbeat_at.plus(Duration::from_mins(1));
     let given_up = transaction
         .abandon_runs_of_silent(&NodeId::new("service-other"), far, |node| format!("{node} was silent"))
         .await
@@ -258,7 +258,7 @@ async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
     let shutdown = switchboard::base::shutdown::Shutdown::new();
     let store = super::open(data.path(), &Setup::new().clock, &shutdown).await;
     let (a, b) = (NodeId::new("service-a"), NodeId::new("service-b"));
-    let term = Duration::from_secs(60);
+    let term = Duration::from_mins(1);
     let mut transaction = store.begin().await.unwrap();
     let first = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
     assert_eq!(transaction.take_lead(&b, term, false).await.unwrap(), None);
