@@ -132,7 +132,7 @@ impl Reader {
         let Some(store) = from.store else {
             return Ok(Step::Held(at));
         };
-        let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.lost_levels(epoch, from_seq, to);
+        let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
         let found = kept::after(store, at, Upto::Line(first - 1), &self.filter, &levels).await;
         let found = found.inspect_err(|_| self.put_off())?;
         if !found.more {
@@ -158,7 +158,7 @@ impl Reader {
         let mut kept = Kept { pieces: Vec::new(), at };
         let mut more = false;
         if let Some(store) = from.store {
-            let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.lost_levels(epoch, from_seq, to);
+            let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
             let found = kept::after(store, at, Upto::Lives(&epochs), &self.filter, &levels).await?;
             more = found.more;
             kept = Kept { pieces: found.pieces, at: found.at };
@@ -166,7 +166,7 @@ impl Reader {
         // in the order in which they were primary; kept rows of a standby are older than that
         if let Some(to) = later.first().filter(|_| !more) {
             let version = own.filter(|_| kept.at.epoch == at.epoch).map(|own| lives[own].version.clone());
-            kept.at = Cursor { epoch: to.epoch, seq: from.hub.entry(to.epoch) };
+            kept.at = Cursor { epoch: to.epoch, seq: from.hub.log().entry(to.epoch) };
             kept.pieces.push(Piece::Restart(to.epoch, Some(Restart { from: version, to: to.clone() })));
             self.filled_at = None;
         }
