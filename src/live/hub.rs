@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use crate::base::clock::SharedClock;
 use crate::base::id::{Cursor, Epoch, NodeId};
-use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
 use crate::live::held::NumberedLine;
 use crate::live::life::LifeFacts;
@@ -246,7 +245,7 @@ impl Hub {
     /// Lines after `since` in its life (the newest `most` if none), at most `most`; none if nothing of that life is held. Who
     /// follows reads through a [`Reader`](crate::live::reader::Reader), which knows how to get to the next life.
     pub fn lines(&self, since: Option<Cursor>, filter: &LineFilter, most: usize) -> Lines {
-        let log = self.shared.log.read().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log();
         let read = log.read(since, most, |entry| filter.matches(entry));
         Lines {
             node: read.life.as_ref().map(|life| life.node.clone()),
@@ -262,27 +261,17 @@ impl Hub {
 
     /// How a place in a log lies to what is held of it.
     pub fn reach(&self, at: Cursor) -> Reach {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).reach(at)
+        self.log().reach(at)
     }
 
     /// The life of the service node whose lines come now; none before anything was heard.
     pub fn life(&self) -> Option<LifeFacts> {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).current().cloned()
-    }
-
-    /// The levels of lines that made room or never came here, as far as it is known of each which one it had.
-    pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lost_levels(epoch, from, to)
+        self.log().current().cloned()
     }
 
     /// The lives of service nodes of which lines are held, oldest first.
     pub(crate) fn lives(&self) -> Vec<LifeFacts> {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lives().cloned().collect()
-    }
-
-    /// After which line of this life those go on that come from the life before it.
-    pub(crate) fn entry(&self, epoch: Epoch) -> u64 {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).entry(epoch)
+        self.log().lives().cloned().collect()
     }
 
     /// How many messages of the service node could not be read since the start.
@@ -301,7 +290,7 @@ impl Hub {
 
     /// Where the log is to be continued.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
-        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).cursor()
+        self.log().cursor()
     }
 
     /// Notes whether the service node sends changes and lines from now on.
@@ -384,6 +373,11 @@ impl Hub {
 
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.shared.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is held of the log; not for long.
+    pub(crate) fn log(&self) -> std::sync::RwLockReadGuard<'_, Log> {
+        self.shared.log.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_mut(&self) -> std::sync::RwLockWriteGuard<'_, Log> {

@@ -133,7 +133,7 @@ impl Reader {
         let Some(store) = from.store else {
             return Ok(Step::Held(at));
         };
-        let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.lost_levels(epoch, from_seq, to);
+        let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
         let found = kept::after(store, at, Upto::Line(first - 1), &self.filter, &levels).await;
         let found = found.inspect_err(|_| self.put_off())?;
         if !found.more {
@@ -159,7 +159,7 @@ impl Reader {
         let mut kept = Kept { pieces: Vec::new(), at };
         let mut more = false;
         if let Some(store) = from.store {
-            let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.lost_levels(epoch, from_seq, to);
+            let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
             let found = kept::after(store, at, Upto::Lives(&epochs), &self.filter, &levels).await?;
             more = found.more;
             kept = Kept { pieces: found.pieces, at: found.at };
@@ -171,7 +171,7 @@ impl Reader {
                 Some(own) => (Some(own.node.clone()), Some(own.version.clone())),
                 None => (last_node(&kept.pieces), None),
             };
-            kept.at = Cursor { epoch: to.epoch, seq: from.hub.entry(to.epoch) };
+            kept.at = Cursor { epoch: to.epoch, seq: from.hub.log().entry(to.epoch) };
             let restart = Restart { before, from: version, ..Restart::to(to.clone()) };
             kept.pieces.push(Piece::Restart(to.epoch, restart));
             self.filled_at = None;

@@ -1,4 +1,4 @@
-//! Three web nodes behind real HAProxy without affinity, and a rolling restart of the whole cluster under load.
+//! Three web nodes behind a real balancer without affinity, and a rolling restart of the whole cluster under load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,13 +83,12 @@ async fn any_of_three_web_nodes_serves_any_request_and_readers_go_on_at_another(
     let mut resumed = 0;
     for (at, upto) in [(0, 300), (1, 600), (2, 900), (3, LINES)] {
         while reader.lines.last().and_then(|(text, _)| number(text)).is_none_or(|last| last < upto) {
-            match socket.next().await {
-                Some(frame) => reader.take(&frame, "writer"),
-                None => {
-                    resumed += 1;
-                    socket = reopened(&url, &browser).await;
-                    socket.watch_log(reader.cursor.as_deref()).await;
-                }
+            if let Some(frame) = socket.next().await {
+                reader.take(&frame, "writer");
+            } else {
+                resumed += 1;
+                socket = reopened(&url, &browser).await;
+                socket.watch_log(reader.cursor.as_deref()).await;
             }
         }
         follower.until(upto.min(LINES)).await;

@@ -1,5 +1,6 @@
 //! Real balancers in front of web nodes, and who asks through them: a visitor, and `logs --follow`.
 
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,7 +45,7 @@ impl Balancer {
     pub(crate) fn haproxy(stage: &Stage, bind: &str, nodes: &[&Node]) -> Command {
         let mut text = std::fs::read_to_string(example("haproxy.cfg")).unwrap();
         for number in 3..=nodes.len() {
-            text.push_str(&format!("    server web{number} \"${{SWITCHBOARD_WEB{number}}}\"\n"));
+            writeln!(text, "    server web{number} \"${{SWITCHBOARD_WEB{number}}}\"").unwrap();
         }
         let mut command = program("haproxy");
         command.arg("-db").arg("-f").arg(stage.write("haproxy.cfg", &text)).env("SWITCHBOARD_BIND", bind);
