@@ -22,13 +22,13 @@ const ANSWERED: Duration = Duration::from_secs(8);
 const DISK: &str = "6m";
 
 /// A small disk of a node's own, with a copy of the data directory on it.
-struct SmallDisk {
-    start: Start,
-    folder: PathBuf,
+pub(crate) struct SmallDisk {
+    pub(crate) start: Start,
+    pub(crate) folder: PathBuf,
 }
 
 impl SmallDisk {
-    fn new(stage: &Stage, config: PathBuf, more: &str) -> Self {
+    pub(crate) fn new(stage: &Stage, config: PathBuf, more: &str) -> Self {
         let folder = stage.path("disk");
         std::fs::create_dir(&folder).unwrap();
         let (place, data) = (folder.display(), stage.data());
@@ -39,7 +39,7 @@ impl SmallDisk {
     }
 
     /// Fills it to the last byte; gives the file that does.
-    fn fill(&self, node: &Node) -> PathBuf {
+    pub(crate) fn fill(&self, node: &Node) -> PathBuf {
         let ballast = node.inside(&self.folder).join("ballast");
         let mut file = std::fs::File::create(&ballast).unwrap();
         for size in [64 << 10, 4096, 1] {
@@ -78,7 +78,7 @@ async fn ended_well_with_all_its_lines(robot: &Robot, run: u64) {
 }
 
 /// A data directory with a token in it, whose nodes have ended.
-async fn prepared(stage: &Stage) -> String {
+pub(crate) async fn prepared(stage: &Stage) -> String {
     for role in ["all", "web"] {
         let mut node = stage.node().role(role).ready().await;
         node.term();

@@ -10,6 +10,8 @@ mod applied;
 #[cfg(test)]
 mod balancer;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod follow;
@@ -22,6 +24,11 @@ mod on_postgres;
 #[cfg(test)]
 #[path = "../shared/postgres.rs"]
 mod postgres;
+#[cfg(test)]
+#[path = "../shared/postgres_server.rs"]
+mod postgres_server;
+#[cfg(test)]
+mod reliability;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]

@@ -44,6 +44,12 @@ impl TestServer {
         run(self.control().args(["stop", "-w", "-m", "fast"]));
     }
 
+    /// Kills it as a crash would: nothing is put in order, connections are cut.
+    #[cfg(test)]
+    pub(crate) fn crash(&self) {
+        run(self.control().args(["stop", "-w", "-m", "immediate"]));
+    }
+
     fn control(&self) -> Command {
         let mut control = as_postgres(&program("pg_ctl"));
         control.arg("-D").arg(self.folder.join("data"));

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -109,6 +109,11 @@ impl Books {
         self.memory = nodes.iter().map(|node| node.memory()).fold(self.memory, u64::max);
     }
 
+    /// The most memory that was noted.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
+    }
+
     /// What the viewer saw until now.
     pub(crate) fn seen(&self) -> Seen {
         self.witness.seen()
@@ -125,13 +130,10 @@ impl Books {
         self.asker.stop.store(true, Ordering::Relaxed);
         let (asked, slowest) = self.asker.task.await.unwrap();
         assert!(slowest <= ANSWERED, "{}: somebody was answered after {slowest:?}", self.fault);
-        let mut lines = Lines::default();
         end_writer(robot).await;
-        for run in robot.every("/api/executions?dispatcher=writer", "executions").await {
-            lines.book(&self.written, &run, &self.witness).await;
-        }
-        let (seen, sockets) = self.witness.end().await;
-        lines.check(self.fault, &seen);
+        let runs = robot.every("/api/executions?dispatcher=writer", "executions").await;
+        let written: Vec<_> = runs.iter().filter_map(|run| Written::read(&self.written, run)).collect();
+        let (lines, seen, sockets) = Lines::seen_by(self.fault, &written, self.witness).await;
 
         let mut commands = Commands::default();
         for asked in &asked {
@@ -142,13 +144,14 @@ impl Books {
             fault: self.fault,
             commands,
             lines,
+            written,
             seen,
             recoveries: self.recoveries,
             memory: self.memory,
             slowest,
             sockets,
         };
-        closed.write();
+        closed.write(closed.fault, &closed.seen);
         closed
     }
 }
@@ -167,6 +170,7 @@ pub(crate) struct Closed {
     fault: &'static str,
     pub(crate) commands: Commands,
     pub(crate) lines: Lines,
+    written: Vec<Written>,
     pub(crate) seen: Seen,
     recoveries: Vec<i64>,
     memory: u64,
@@ -209,7 +213,7 @@ impl Commands {
     }
 
     /// Each is one execution, with one row of the audit, that ran once.
-    async fn check(&mut self, fault: &str, robot: &Robot, marks: &std::path::Path) {
+    async fn check(&mut self, fault: &str, robot: &Robot, marks: &Path) {
         let ended = async || {
             let runs = robot.every("/api/executions?dispatcher=mark", "executions").await;
             runs.iter().all(|run| run["outcome"].is_string()).then_some(runs)
@@ -241,67 +245,92 @@ impl Commands {
     }
 }
 
-/// What was written, and what the viewer did not get of it.
-#[derive(Default)]
+/// What was written, and what a viewer did not get of it.
+#[derive(Clone, Default)]
 pub(crate) struct Lines {
     pub(crate) written: u64,
     /// Of runs whose node was killed: what was on its way.
     pub(crate) lost_with_a_node: u64,
-    pub(crate) missing: u64,
+    missing: u64,
 }
 
 impl Lines {
-    /// Counts what a run wrote, by its own book, and waits until the viewer has its last line, if it is to come.
-    async fn book(&mut self, books: &std::path::Path, run: &Value, witness: &Witness) {
-        let id = execution_id(run);
-        let Ok(book) = std::fs::read_to_string(books.join(id.to_string())) else { return };
-        // a writer that is killed may be in the middle of a number
-        let whole = book.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let written = whole.lines().last().map_or(0, |last| last.parse::<u64>().unwrap());
-        let killed = run["outcome"] == "abandoned";
-        if !killed {
-            let complete = |seen: &Seen| seen.last_of(id) >= written || seen.is_beyond_gap_after(id);
-            witness.until(&format!("line {written} of execution {id}"), complete).await;
+    /// Reads what each run wrote by its own book, waits until the viewer has its last line, if it is to come, and checks.
+    async fn seen_by(fault: &str, written: &[Written], witness: Witness) -> (Self, Seen, u64) {
+        let mut lines = Self::default();
+        for Written { id, lines: last, killed } in written {
+            if !killed {
+                let complete = |seen: &Seen| seen.last_of(*id) >= *last || seen.is_beyond_gap_after(*id);
+                witness.until(&format!("line {last} of execution {id}"), complete).await;
+            }
+            let seen = witness.seen();
+            let tail = last.saturating_sub(seen.last_of(*id));
+            lines.written += last;
+            lines.missing += seen.holes_of(*id) + if *killed { 0 } else { tail };
+            lines.lost_with_a_node += if *killed { tail } else { 0 };
         }
-        let seen = witness.seen();
-        let tail = written.saturating_sub(seen.last_of(id));
-        self.written += written;
-        self.missing += seen.holes_of(id) + if killed { 0 } else { tail };
-        self.lost_with_a_node += if killed { tail } else { 0 };
+        let (seen, sockets) = witness.end().await;
+        lines.check(fault, &seen);
+        (lines, seen, sockets)
     }
 
     /// Nothing is missing that was not told, and nothing came twice.
     fn check(&self, fault: &str, seen: &Seen) {
         assert_eq!(seen.untold(), &[] as &[String], "{fault}: gaps that nobody told");
         assert_eq!(seen.repeated(), 0, "{fault}: lines came twice");
-        assert!(
-            self.missing <= seen.in_gaps(),
-            "{fault}: {} lines are missing, {} are in gaps that were told",
-            self.missing,
-            seen.in_gaps()
-        );
+        let (missing, told) = (self.missing, seen.in_gaps());
+        assert!(missing <= told, "{fault}: {missing} lines are missing, {told} are in gaps that were told");
         assert!(self.written > 0, "{fault}: nothing was written");
     }
 }
 
+/// What a run of the writer wrote.
+struct Written {
+    id: u64,
+    lines: u64,
+    /// Its node was killed, and with it what was on its way.
+    killed: bool,
+}
+
+impl Written {
+    fn read(books: &Path, run: &Value) -> Option<Self> {
+        let id = execution_id(run);
+        let book = std::fs::read_to_string(books.join(id.to_string())).ok()?;
+        // a writer that is killed may be in the middle of a number
+        let (whole, _) = book.rsplit_once('\n')?;
+        let lines = whole.lines().last()?.parse().unwrap();
+        Some(Self { id, lines, killed: run["outcome"] == "abandoned" })
+    }
+}
+
 impl Closed {
+    /// What else was seen adds up, too; gives it.
+    pub(crate) async fn check_also(&self, witness: Witness) -> Seen {
+        Lines::seen_by(self.fault, &self.written, witness).await.1
+    }
+
     /// Tells, and hands the row to whoever renders the table.
-    fn write(&self) {
+    pub(crate) fn write(&self, fault: &str, seen: &Seen) {
         let form = std::env::var("SOAK_FORM").unwrap_or_else(|_| "short".to_owned());
         let Commands { taken, refused, unanswered, abandoned, .. } = &self.commands;
         let executions = format!("{taken}{}", note(*abandoned, "abandoned"));
         let refusals = format!("{refused}{}", note(*unanswered, "unanswered"));
         let Lines { written, lost_with_a_node, .. } = &self.lines;
-        let (received, gaps, repeated) = (self.seen.received(), self.seen.in_gaps(), self.seen.repeated());
+        let (received, gaps, repeated) = (seen.received(), seen.in_gaps(), seen.repeated());
         let mut times = self.recoveries.clone();
         let recovery = match times.len() {
             0 => "–".to_owned(),
             1 => seconds(times[0]),
             count => {
-                format!("{} / {} ({count} times)", seconds(percentile(&mut times, 50)), seconds(percentile(&mut times, 100)))
+                format!(
+                    "{} / {} ({count} times)",
+                    seconds(percentile(&mut times, 50)),
+                    seconds(percentile(&mut times, 100))
+                )
             }
         };
-        let mut row = format!("| {} | {form} | {taken} | {executions} | {refusals} | {written} | {received} | {gaps} |", self.fault);
+        let mut row =
+            format!("| {fault} | {form} | {taken} | {executions} | {refusals} | {written} | {received} | {gaps} |");
         let slowest = seconds(i64::try_from(self.slowest.as_millis()).unwrap());
         write!(row, " {repeated} | {lost_with_a_node} | {recovery} | {slowest} | {} MiB |", self.memory >> 20).unwrap();
         println!("{row}\n({} sockets; refusals: {:?})", self.sockets, self.commands.refusals);

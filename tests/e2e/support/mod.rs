@@ -2,6 +2,8 @@
 
 pub(crate) mod books;
 pub(crate) mod browser;
+pub(crate) mod cable;
+pub(crate) mod cluster;
 pub(crate) mod gate;
 pub(crate) mod node;
 pub(crate) mod output;

@@ -148,6 +148,7 @@ impl Seen {
 /// A viewer who goes on.
 pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<u64>,
 }
@@ -155,8 +156,9 @@ pub(crate) struct Witness {
 impl Witness {
     /// Follows the log at the first of these that answers, and at the next when it does no more.
     pub(crate) fn start(robots: Vec<Robot>) -> Self {
-        let (stop, seen) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Seen>>::default());
-        let (stopped, shared) = (Arc::clone(&stop), Arc::clone(&seen));
+        let (stop, stalled) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let seen = Arc::<Mutex<Seen>>::default();
+        let (stopped, waits, shared) = (Arc::clone(&stop), Arc::clone(&stalled), Arc::clone(&seen));
         let task = Shutdown::new().spawn("witness", async move {
             let mut sockets = 0;
             for robot in robots.iter().cycle() {
@@ -175,6 +177,9 @@ impl Witness {
                 }
                 while let Some(frame) = socket.next_within(SILENCE).await {
                     shared.lock().unwrap().take(&frame);
+                    while waits.load(Ordering::Relaxed) && goes_on() {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                     if !goes_on() {
                         break;
                     }
@@ -182,7 +187,12 @@ impl Witness {
             }
             sockets
         });
-        Self { stop, seen, task }
+        Self { stop, stalled, seen, task }
+    }
+
+    /// From now on it reads nothing, with its socket open; or reads again.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Relaxed);
     }
 
     /// What it saw until now.
