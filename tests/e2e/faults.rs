@@ -18,8 +18,8 @@ use crate::support::writer::Jobs;
 /// An action that waits for the database is answered within this; the store waits 5 s.
 const ANSWERED: Duration = Duration::from_secs(8);
 
-/// How large the small disk is.
-const DISK: &str = "6m";
+/// How large the small disk is, in MiB.
+const DISK: u32 = 6;
 
 /// A small disk of a node's own, with a copy of the data directory on it.
 pub(crate) struct SmallDisk {
@@ -28,13 +28,18 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    pub(crate) fn new(stage: &Stage, config: PathBuf, more: &str) -> Self {
+    fn new(stage: &Stage, config: PathBuf, more: &str) -> Self {
+        Self::of_size(DISK, stage, config, more)
+    }
+
+    /// One of so many MiB.
+    pub(crate) fn of_size(size: u32, stage: &Stage, config: PathBuf, more: &str) -> Self {
         let folder = stage.path("disk");
         std::fs::create_dir(&folder).unwrap();
         let (place, data) = (folder.display(), stage.data());
         let data = data.display();
         let line =
-            format!("mount -t tmpfs -o size={DISK},mode=0700 tmpfs '{place}' && cp -a '{data}/.' '{place}/'{more}");
+            format!("mount -t tmpfs -o size={size}m,mode=0700 tmpfs '{place}' && cp -a '{data}/.' '{place}/'{more}");
         Self { start: Start::new(&folder).config(config).mounts(line), folder }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::faults::{SmallDisk, prepared};
@@ -12,13 +13,16 @@ use crate::support::robot::Robot;
 use crate::support::stage::Stage;
 use crate::support::wait::{eventually, so};
 
+/// In MiB: what is written under load has room, with SQLite's own log of changes (up to 4 MiB) beside it.
+const SIZE: u32 = 24;
+
 #[tokio::test]
 #[ignore = "scripts/soak runs it"]
 async fn disk() {
     needs_mounts();
     let stage = Stage::alone().await;
     let token = prepared(&stage).await;
-    let disk = SmallDisk::new(&stage, jobs(&stage).save(&stage), "");
+    let disk = SmallDisk::of_size(SIZE, &stage, jobs(&stage).save(&stage), "");
     let node = disk.start.ready().await;
     let robot = Robot::new(&node.url(), &token);
     works(&robot).await;
@@ -39,8 +43,14 @@ async fn disk() {
     });
     assert!(closed.commands.refused > 0 && told, "{:?}", closed.commands.refusals);
     assert_eq!((closed.commands.abandoned, closed.lines.lost_with_a_node), (0, 0));
-    let file = node.inside(&disk.folder).join("switchboard.db");
-    let mut beside = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    // a copy of its files, taken in a moment, as a crash would leave them
+    node.signal(Signal::STOP);
+    for file in ["switchboard.db", "switchboard.db-wal"] {
+        std::fs::copy(node.inside(&disk.folder).join(file), stage.path(file)).unwrap();
+    }
+    node.signal(Signal::CONT);
+    let copy = format!("sqlite://{}", stage.path("switchboard.db").display());
+    let mut beside = SqliteConnection::connect(&copy).await.unwrap();
     let whole: String = sqlx::query_scalar("pragma integrity_check").fetch_one(&mut beside).await.unwrap();
     assert_eq!(whole, "ok");
     unharmed(&[&node]);

@@ -8,7 +8,8 @@ mod network;
 mod proxied;
 mod viewers;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::books::{ANSWERED, Books, amount};
 use crate::support::node::Node;
@@ -35,10 +36,12 @@ fn jobs(stage: &Stage) -> Jobs {
 
 /// Waits until the link is live and a run that is asked for now ends well; gives how long that took.
 async fn works(robot: &Robot) -> Duration {
-    let began = std::time::Instant::now();
+    static PROBES: AtomicU64 = AtomicU64::new(0);
+    let key = format!("probe-{}", PROBES.fetch_add(1, Ordering::Relaxed));
+    let began = Instant::now();
     robot.until_live(RECOVERY).await;
     let (id, _) = within(RECOVERY, "a run that is taken", async || {
-        let (status, answer) = robot.try_run("probe", &format!("probe-{began:?}")).await?;
+        let (status, answer) = robot.try_run("probe", &key).await?;
         (status == 200).then(|| execution_id(&answer))
     })
     .await;

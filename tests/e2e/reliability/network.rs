@@ -29,8 +29,17 @@ fn is_inside(test: &str) -> bool {
     }
     command.args(["--net", "--"]).arg(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", test]).env(INSIDE, "1");
-    let done = command.status().expect("unshare (util-linux) is there");
-    assert!(done.success(), "{test} in a network of its own (unshare --net, as root or in a user namespace): {done}");
+    let done = command.output().expect("unshare (util-linux) is there");
+    // it is counted once: here
+    let said = String::from_utf8_lossy(&done.stdout);
+    for line in said.lines().filter(|line| !line.starts_with("test ") && !line.starts_with("running ")) {
+        println!("{line}");
+    }
+    let (status, wrong) = (done.status, String::from_utf8_lossy(&done.stderr));
+    assert!(
+        status.success(),
+        "in a network of its own (unshare --net, as root or in a user namespace): {status}\n{wrong}"
+    );
     false
 }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -193,8 +193,14 @@ pub(crate) struct Commands {
 impl Commands {
     /// Asks with the same key once more: what was taken is the same execution, what was refused is not there.
     async fn settle(&mut self, robot: &Robot, asked: &Asked) {
-        let ask = async || robot.try_run("mark", &asked.key).await.filter(|(status, _)| *status == 200);
-        let ((_, again), _) = within(QUIET, "an answer to what was asked before", ask).await;
+        let said = Mutex::new(None);
+        let ask = async || {
+            let answer = robot.try_run("mark", &asked.key).await;
+            said.lock().unwrap().clone_from(&answer);
+            answer.filter(|(status, _)| *status == 200)
+        };
+        let taken = tokio::time::timeout(QUIET, within(QUIET * 2, "an answer to what was asked before", ask)).await;
+        let Ok(((_, again), _)) = taken else { panic!("{} is not taken: {:?}", asked.key, said.lock().unwrap()) };
         let (id, new) = (execution_id(&again), again["new"] == true);
         match &asked.answer {
             Answer::Taken(taken) => {

@@ -1,7 +1,7 @@
 //! A viewer who follows the log through whatever happens, on whatever node answers, and counts every number.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -147,7 +147,7 @@ impl Seen {
 
 /// A viewer who goes on.
 pub(crate) struct Witness {
-    stop: Arc<AtomicBool>,
+    stop: Shutdown,
     stalled: Arc<AtomicBool>,
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<u64>,
@@ -156,36 +156,16 @@ pub(crate) struct Witness {
 impl Witness {
     /// Follows the log at the first of these that answers, and at the next when it does no more.
     pub(crate) fn start(robots: Vec<Robot>) -> Self {
-        let (stop, stalled) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let seen = Arc::<Mutex<Seen>>::default();
-        let (stopped, waits, shared) = (Arc::clone(&stop), Arc::clone(&stalled), Arc::clone(&seen));
-        let task = Shutdown::new().spawn("witness", async move {
-            let mut sockets = 0;
-            for robot in robots.iter().cycle() {
-                let goes_on = || !stopped.load(Ordering::Relaxed);
-                if !goes_on() {
-                    break;
-                }
-                let Some(mut socket) = robot.socket().await else {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                };
-                sockets += 1;
-                let since = shared.lock().unwrap().cursor.clone();
-                if !socket.try_watch_log(since.as_deref()).await {
-                    continue;
-                }
-                while let Some(frame) = socket.next_within(SILENCE).await {
-                    shared.lock().unwrap().take(&frame);
-                    while waits.load(Ordering::Relaxed) && goes_on() {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                    if !goes_on() {
-                        break;
-                    }
-                }
+        let (stop, stalled) = (Shutdown::new(), Arc::<AtomicBool>::default());
+        let (seen, sockets) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicU64>::default());
+        let following = follow(robots, Arc::clone(&seen), Arc::clone(&stalled), Arc::clone(&sockets));
+        let stopping = stop.clone();
+        let task = stop.spawn("witness", async move {
+            tokio::select! {
+                () = following => {}
+                () = stopping.stopping() => {}
             }
-            sockets
+            sockets.load(Ordering::Relaxed)
         });
         Self { stop, stalled, seen, task }
     }
@@ -207,10 +187,30 @@ impl Witness {
 
     /// Ends it; gives what it saw, and over how many sockets.
     pub(crate) async fn end(self) -> (Seen, u64) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.stop();
         let sockets = self.task.await.unwrap();
         let seen = self.seen.lock().unwrap().clone();
         (seen, sockets)
+    }
+}
+
+async fn follow(robots: Vec<Robot>, seen: Arc<Mutex<Seen>>, stalled: Arc<AtomicBool>, sockets: Arc<AtomicU64>) {
+    for robot in robots.iter().cycle() {
+        let Some(mut socket) = robot.socket().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        sockets.fetch_add(1, Ordering::Relaxed);
+        let since = seen.lock().unwrap().cursor.clone();
+        if !socket.try_watch_log(since.as_deref()).await {
+            continue;
+        }
+        while let Some(frame) = socket.next_within(SILENCE).await {
+            seen.lock().unwrap().take(&frame);
+            while stalled.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 }
 
