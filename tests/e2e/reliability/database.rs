@@ -38,12 +38,8 @@ async fn database() {
     browser.page("/status").await;
 
     let mut books = Books::open("PostgreSQL away, one service node", &stage, std::slice::from_ref(&robot)).await;
-    for crash in [false, true] {
-        if crash {
-            server.crash()
-        } else {
-            server.down()
-        }
+    for how in ["fast", "immediate"] {
+        server.stop(how);
         let away = Instant::now();
         // what is asked meanwhile is answered, in words
         let asked = client().get(format!("{}/readyz", web.url())).send().await.unwrap();
