@@ -63,6 +63,7 @@ need_programs() {
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v ip >/dev/null || missing+=(iproute2)
     command -v nft >/dev/null || missing+=(nftables)
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
     [ -n "$(find_chromium)" ] || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
     CHROMIUM=$(find_chromium)

@@ -282,8 +282,11 @@ impl Applier {
     /// Where the service node listens instead, and why, if it says that it can't listen at what is wanted.
     async fn where_it_listens(&self, store: &Store, wanted: &str) -> Result<Option<(Place, String)>, StoreError> {
         let nodes = store.nodes().await?;
+        let primary = store.leadership().await?.primary().cloned();
         let services = nodes.iter().filter(|node| node.role.has_service() && node.stopped_at.is_none());
-        let Some(service) = services.max_by_key(|node| node.heartbeat_at) else { return Ok(None) };
+        // a standby that can't listen there keeps nobody from the primary
+        let service = services.max_by_key(|node| (Some(&node.id) == primary.as_ref(), node.heartbeat_at));
+        let Some(service) = service else { return Ok(None) };
         let told = store.node_settings().await?.into_iter().find_map(|(node, told)| {
             (node == service.id && told.setting == name::MESSENGER_ENDPOINT && told.wanted == wanted).then_some(told)
         });

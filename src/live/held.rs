@@ -54,6 +54,8 @@ pub(crate) struct Life {
     pub(crate) facts: LifeFacts,
     pub(crate) items: VecDeque<Item>,
     pub(crate) last: u64,
+    /// The last line that was known when it became the newest life, again or for the first time.
+    pub(crate) resumed_after: u64,
     /// Levels of lines that made room, the last of them that of the line before the first held.
     lost: VecDeque<u8>,
 }
@@ -61,7 +63,7 @@ pub(crate) struct Life {
 impl Life {
     /// Nothing of it yet.
     pub(crate) const fn new(facts: LifeFacts) -> Self {
-        Self { facts, items: VecDeque::new(), last: 0, lost: VecDeque::new() }
+        Self { facts, items: VecDeque::new(), last: 0, resumed_after: 0, lost: VecDeque::new() }
     }
 
     /// The number of the first item held; that of the next line, if none is.

@@ -280,6 +280,11 @@ impl Hub {
         self.shared.log.read().unwrap_or_else(PoisonError::into_inner).lives().cloned().collect()
     }
 
+    /// After which line of this life those go on that come from the life before it.
+    pub(crate) fn entry(&self, epoch: Epoch) -> u64 {
+        self.shared.log.read().unwrap_or_else(PoisonError::into_inner).entry(epoch)
+    }
+
     /// How many messages of the service node could not be read since the start.
     pub fn unreadable(&self) -> u64 {
         self.shared.unreadable.load(Ordering::Relaxed)

@@ -35,8 +35,6 @@ pub(crate) struct Found {
     pub(crate) at: Cursor,
     /// Whether there may be more rows after `at`.
     pub(crate) more: bool,
-    /// The life before which reading stopped.
-    pub(crate) life: Option<Epoch>,
     /// Lines passed over that no piece tells of yet.
     hidden: Counts,
 }
@@ -94,26 +92,29 @@ pub(crate) fn left_of(gap: LogGap, epoch: Epoch, older: &[Piece], filter: &LineF
 
 /// Puts kept rows together: what is missing between them is a gap, if it could have been wanted.
 fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, levels: Levels<'_>) -> Found {
-    let mut found = Found { pieces: Vec::new(), at, more: rows.full, life: None, hidden: Counts::default() };
+    let mut found = Found { pieces: Vec::new(), at, more: rows.full, hidden: Counts::default() };
     let last = if let Upto::Line(last) = upto { last } else { u64::MAX };
     let mut anchored = rows.anchored;
+    // whether a life was seen that is read elsewhere, and the places where others were left
+    let (mut stopped, mut left) = (false, Vec::<Cursor>::new());
     for row in rows.rows {
         let (epoch, from, to) = match &row {
             KeptRow::Line(line) => (line.epoch, line.seq, line.seq),
             KeptRow::Gap(_, epoch, gap) => (*epoch, gap.from, gap.to.min(last)),
         };
         if epoch != found.at.epoch {
-            let stops = match upto {
+            stopped |= match upto {
                 Upto::Line(_) => true,
                 Upto::Lives(lives) => lives.contains(&epoch),
             };
-            if stops {
-                (found.more, found.life) = (false, Some(epoch));
-                break;
+            if stopped {
+                // not the end of this life: where several service nodes write, their rows stand between each other
+                continue;
             }
             found.tell_hidden();
             found.pieces.push(Piece::Restart(epoch, None));
-            found.at = Cursor { epoch, seq: 0 };
+            let seq = left.iter().rev().find(|at| at.epoch == epoch).map_or(0, |at| at.seq);
+            left.push(std::mem::replace(&mut found.at, Cursor { epoch, seq }));
         }
         if from > last {
             found.more = false;
@@ -192,6 +193,15 @@ fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: u
         })
         .collect();
     pieces.drain(..pieces.len().saturating_sub(most));
+    // rows of several service nodes stand between each other: life by life, the one that the hub goes on with at last
+    let mut order: Vec<Epoch> = Vec::new();
+    for piece in &pieces {
+        if !order.contains(&piece.epoch()) {
+            order.push(piece.epoch());
+        }
+    }
+    let goes_on = |epoch: Epoch| first.is_some_and(|first| first.epoch == epoch);
+    pieces.sort_by_key(|piece| (goes_on(piece.epoch()), order.iter().position(|epoch| *epoch == piece.epoch())));
     let mut whole = Vec::with_capacity(pieces.len());
     let mut life = None;
     for piece in pieces {
@@ -304,7 +314,23 @@ mod tests {
         rows.extend([line(between, 1, Level::Info), line(between, 3, Level::Info), line(present, 1, Level::Info)]);
         let found = woven(rows, at(3), Upto::Lives(&[present]), true, &LineFilter::default());
         assert_eq!(told(&found.pieces), "4 | 1 2-2 3");
-        assert_eq!((found.at, found.more, found.life), (Cursor { epoch: between, seq: 3 }, false, Some(present)));
+        assert_eq!((found.at, found.more), (Cursor { epoch: between, seq: 3 }, true), "the next look finds no more");
+    }
+
+    #[test]
+    fn rows_of_several_service_nodes_between_each_other_are_neither_lost_nor_missed() {
+        let other = Epoch::from_u64(9);
+        let mut rows = Vec::new();
+        for (seq, others) in [(4, 1), (5, 2), (6, 3)] {
+            rows.extend([line(LIFE, seq, Level::Info), line(other, others, Level::Info)]);
+        }
+        let all = LineFilter::default();
+        for upto in [Upto::Lives(&[other]), Upto::Line(6)] {
+            let found = woven(rows.clone(), at(3), upto, false, &all);
+            assert_eq!((told(&found.pieces).as_str(), found.at), ("4 5 6", at(6)), "{upto:?}");
+        }
+        let found = woven(rows, at(3), Upto::Lives(&[]), false, &all);
+        assert_eq!(told(&found.pieces), "4 | 1 | 5 | 2 | 6 | 3");
     }
 
     #[test]

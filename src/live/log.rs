@@ -72,24 +72,34 @@ impl Log {
         self.lives.back().map(|life| Cursor { epoch: life.facts.epoch, seq: life.last })
     }
 
-    /// Lines from here on are of this life. False if it goes on already.
+    /// Lines from here on are of this life. False if it goes on already. One that was left for another service node's goes on
+    /// where it was left.
     pub(crate) fn begin(&mut self, facts: &LifeFacts) -> bool {
         if let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == facts.epoch) {
             life.facts = facts.clone();
             return false;
         }
-        self.lives.retain(|life| life.facts.epoch != facts.epoch);
+        let known = self.lives.iter().position(|life| life.facts.epoch == facts.epoch);
+        let mut life = known.and_then(|at| self.lives.remove(at)).unwrap_or_else(|| Life::new(facts.clone()));
         if self.lives.len() == LIVES {
             self.lives.pop_front();
         }
-        self.lives.push_back(Life::new(facts.clone()));
+        life.facts = facts.clone();
+        life.resumed_after = life.last;
+        let last = life.last;
+        self.lives.push_back(life);
         (self.lines, self.bytes) = (0, 0);
         for item in self.lives.iter().flat_map(|life| &life.items) {
             self.lines += usize::from(matches!(item, Item::Line(_)));
             self.bytes += item.weight();
         }
-        self.published = 0;
+        self.published = last;
         true
+    }
+
+    /// After which line of a life those go on that come from the life before it: its lines up to there were read before.
+    pub(crate) fn entry(&self, epoch: Epoch) -> u64 {
+        self.lives.iter().find(|life| life.facts.epoch == epoch).map_or(0, |life| life.resumed_after)
     }
 
     /// Takes a batch of the life that goes on. What is known already is passed over; numbers nobody speaks of become a gap.
@@ -322,6 +332,25 @@ pub(crate) mod tests {
             first: *seqs.start(),
             entries: seqs.map(|seq| entry(level_of(seq), &seq.to_string())).collect(),
         }
+    }
+
+    #[test]
+    fn a_life_that_was_left_goes_on_where_it_was_left() {
+        let mut log = log(100);
+        log.append(batch(1, None, 1..=3));
+        log.publish();
+        assert!(log.begin(&life(2)));
+        log.append(batch(2, None, 1..=2));
+        // it tells again what it has, and what came since
+        assert!(log.begin(&life(1)));
+        log.append(batch(1, None, 1..=5));
+        log.publish();
+        let entered = Cursor { epoch: Epoch::from_u64(1), seq: log.entry(Epoch::from_u64(1)) };
+        let lines = log.read(Some(entered), 100, |_| true).lines;
+        assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(log.read(None, 100, |_| true).lines.len(), 5);
+        assert_eq!(log.reach(Cursor { epoch: Epoch::from_u64(2), seq: 2 }), Reach::Over);
+        assert_eq!(log.entry(Epoch::from_u64(2)), 0);
     }
 
     fn log(most_lines: usize) -> Log {

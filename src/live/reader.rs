@@ -156,17 +156,17 @@ impl Reader {
         }
         let epochs: Vec<Epoch> = later.iter().map(|life| life.epoch).collect();
         let mut kept = Kept { pieces: Vec::new(), at };
-        let (mut more, mut next) = (false, None);
+        let mut more = false;
         if let Some(store) = from.store {
             let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.lost_levels(epoch, from_seq, to);
             let found = kept::after(store, at, Upto::Lives(&epochs), &self.filter, &levels).await?;
-            (more, next) = (found.more, found.life);
+            more = found.more;
             kept = Kept { pieces: found.pieces, at: found.at };
         }
-        let next = later.iter().find(|life| Some(life.epoch) == next).or_else(|| later.first());
-        if let Some(to) = next.filter(|_| !more) {
+        // in the order in which they were primary; kept rows of a standby are older than that
+        if let Some(to) = later.first().filter(|_| !more) {
             let version = own.filter(|_| kept.at.epoch == at.epoch).map(|own| lives[own].version.clone());
-            kept.at = Cursor { epoch: to.epoch, seq: 0 };
+            kept.at = Cursor { epoch: to.epoch, seq: from.hub.entry(to.epoch) };
             kept.pieces.push(Piece::Restart(to.epoch, Some(Restart { from: version, to: to.clone() })));
             self.filled_at = None;
         }

@@ -2,7 +2,8 @@
 //!
 //! Every `Service.HeartbeatInterval` it writes that this node lives, and, as primary, that it stays so for `Service.StaleTime` from
 //! then on. A standby takes over when that term is over. What a standby waits for is read from the database, which alone
-//! knows the time; how long this node may rely on its own term is counted here, from before the renewal was sent.
+//! knows the time; how long this node may rely on its own term is counted here, from before the renewal was sent, and ends a
+//! little before the term does: what must not overlap with another node's runs has to be over by then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::base::id::NodeId;
 use crate::config::schema::name;
 use crate::messenger::secure::SharedKeys;
 use crate::service::crew::Crew;
+use crate::service::execution::GRACE;
 use crate::service::lead::{Grip, Lead};
 use crate::service::term::{self, Term};
 use crate::store::error::Error;
@@ -86,7 +88,7 @@ impl Campaign {
         loop {
             let beat = settings.borrow_and_update().duration(name::HEARTBEAT_INTERVAL);
             let looked_at = Instant::now();
-            let next = looked_at + if failed { AFTER_FAILURE.min(beat) } else { beat };
+            let next = looked_at + if failed { AFTER_FAILURE.min(beat / 2) } else { beat };
             tokio::select! {
                 () = shutdown.stopping() => break,
                 () = sleep_until(self.wake_at(next)) => {}
@@ -133,12 +135,18 @@ impl Campaign {
     async fn step(&mut self) -> Result<(), Error> {
         self.ending.retain(|ending| !ending.is_finished());
         let stale = self.crew.parts.settings.borrow().duration(name::STALE_TIME);
+        let good_for = self.good_for(stale);
         let sent = Instant::now();
-        let look = timeout(stale / 2, self.look(stale)).await.map_err(|_| Error::late())??;
+        let patience = match &self.standing {
+            // a database that says nothing must not keep this node from heeding the end of its term
+            Standing::Primary { grip, evicted: false, .. } => (stale / 2).min(grip.good_until() - sent),
+            _ => stale / 2,
+        };
+        let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
         self.others = look.others;
         match &mut self.standing {
             Standing::Primary { grip, evicted, .. } if look.renewed => {
-                grip.prolong(sent + stale);
+                grip.prolong(sent + good_for);
                 if std::mem::take(evicted) {
                     tracing::info!("this node is the primary still, and goes on");
                 }
@@ -156,6 +164,16 @@ impl Campaign {
             }
             Standing::Standby { .. } => self.stand_by(&look.leadership).await,
         }
+    }
+
+    /// How long a term is relied on here. Runs that must not overlap have the rest of it to react to being told to end, unless
+    /// terms are too short for that: one late beat is no reason to end them.
+    fn good_for(&self, stale: Duration) -> Duration {
+        if self.alone {
+            return stale;
+        }
+        let beat = self.crew.parts.settings.borrow().duration(name::HEARTBEAT_INTERVAL);
+        stale.saturating_sub(GRACE.min(stale.saturating_sub(beat) / 2))
     }
 
     /// Writes that this node lives and, as primary, that it stays so; reads who is primary.
@@ -182,7 +200,7 @@ impl Campaign {
         let taken = transaction.take_lead(&parts.node, stale, self.alone).await?;
         transaction.commit().await?;
         let Some(fencing) = taken else { return self.stand_by(seen).await };
-        let (grip, lead) = Lead::begin(fencing, sent + stale);
+        let (grip, lead) = Lead::begin(fencing, sent + self.good_for(stale));
         self.standing = Standing::Primary { lead, grip, term: None, evicted: false };
         self.shown = None;
         self.take_up().await
@@ -221,8 +239,9 @@ impl Campaign {
         let Standing::Primary { grip, term, .. } = standing else { return };
         if evict {
             grip.evict();
+            grip.give_up();
         }
-        grip.give_up();
+        // what was taken on at this very moment was still this node's to take: it is run
         if let Some(term) = term {
             term.end();
             self.ending.push(self.crew.parts.shutdown.spawn("end of a term", async move {

@@ -81,6 +81,8 @@ struct Bounds {
     unseen: Option<u64>,
     /// Whether the row at the cursor, or one before it in its life, is there.
     anchored: bool,
+    /// Lives before this one are read whole: a standby's rows may be older than those of the primary before it.
+    whole_before: i64,
 }
 
 impl Store {
@@ -160,7 +162,8 @@ impl Store {
 
 impl Bounds {
     async fn find(snapshot: &mut Begun, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Self, Error> {
-        let mut bounds = Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None, anchored: false };
+        let mut bounds =
+            Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None, anchored: false, whole_before: 0 };
         if let Some(after) = filter.after
             && let Some(life) = life(snapshot, node, after.epoch).await?
         {
@@ -187,6 +190,7 @@ impl Bounds {
             && let Some(life) = life(snapshot, node, before.epoch).await?
         {
             bounds.below = first_from(snapshot, life, bound(before.seq)).await?.unwrap_or(i64::MAX);
+            bounds.whole_before = life;
         }
         Ok(bounds)
     }
@@ -225,7 +229,13 @@ fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
         "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
          from log_rows r join log_lives l on l.id = r.life where r.id > ",
     );
-    query.push_bind(bounds.above).push(" and r.id < ").push_bind(bounds.below);
+    query.push_bind(bounds.above);
+    if bounds.whole_before > 0 && bounds.below < i64::MAX {
+        query.push(" and (r.id < ").push_bind(bounds.below);
+        query.push(" or r.life < ").push_bind(bounds.whole_before).push(")");
+    } else {
+        query.push(" and r.id < ").push_bind(bounds.below);
+    }
     if let Some(node) = node {
         query.push(" and l.node = ").push_bind(node.as_str().to_owned());
     }

@@ -279,6 +279,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn neighbours_in_an_upgrade_speak_what_both_know() {
+        let (one, both) = (Versions { lowest: 1, highest: 1 }, Versions { lowest: 1, highest: 2 });
+        for (web_versions, service_versions, spoken) in [(both, one, 1), (one, both, 1), (both, both, 2)] {
+            let (key, keys) = same_key();
+            let (a, b) = memory::pair();
+            let (web, service) = (NodeId::new("web-2"), NodeId::new("service-1"));
+            let (web, service) = tokio::join!(
+                initiate(a, &web, &key, web_versions, Purpose::Link),
+                respond(b, &service, &keys, service_versions)
+            );
+            let (mut web, mut service) =
+                (web.unwrap_or_else(|e| panic!("{e}")), service.unwrap_or_else(|e| panic!("{e}")));
+            assert_eq!((web.version, service.version), (spoken, spoken));
+            let mut frame = vec![0; Sealer::sealed_len(5)];
+            service.sealer.seal(b"hello", &mut frame);
+            assert_eq!(web.opener.open(&frame).unwrap().unwrap(), b"hello");
+        }
+    }
+
+    #[tokio::test]
     async fn other_versions_are_named_on_both_ends() {
         let (key, keys) = same_key();
         let ends = shake(&key, &keys, Versions { lowest: 2, highest: 3 }).await;

@@ -1,9 +1,13 @@
 //! Several service and web nodes as real processes on one PostgreSQL database: what becomes of work, pages and lines when any of
 //! them dies, freezes, stops, or is replaced.
 
+mod balanced;
+mod clocks;
 mod failover;
+mod lines;
+mod live;
+mod trouble;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::cluster::{Cluster, Times};
@@ -22,13 +26,20 @@ fn figure(what: &str, took: Duration) {
 }
 
 /// The jobs of most stories: `quick` ends at once, `tick` runs every second, `strict` and `lax` go on until they are let go; `lax`
-/// may overlap with itself on another node. Each run leaves a line in `NAME.ran`.
+/// may overlap with itself on another node. Each run leaves a line in `NAME.ran`; the held ones another in `NAME.ended` when they
+/// are told to end, for which they take their time.
 fn jobs(stage: &Stage) -> Jobs {
-    let ran = |name: &str| stage.path(format!("{name}.ran")).display().to_string();
-    let mark = |name: &str| format!("echo $SWITCHBOARD_EXECUTION $$ $EPOCHREALTIME >> {}", ran(name));
+    let file = |name: &str| stage.path(name).display().to_string();
+    let write = |name: &str| format!("echo $SWITCHBOARD_EXECUTION $$ $EPOCHREALTIME >> {}", file(name));
+    let mark = |name: &str| write(&format!("{name}.ran"));
     let held = |name: &str| {
-        let lets = stage.path(format!("{name}.let")).display().to_string();
-        format!("{}; while [ ! -e {lets} ]; do sleep 0.05; done", mark(name))
+        // a pause without a process, which would be told to end as well
+        let told_to_end = format!("read -t 0.5 -u $never; {}; exit 1", write(&format!("{name}.ended")));
+        let lets = file(&format!("{name}.let"));
+        format!(
+            "exec {{never}}<> <(:); trap '{told_to_end}' TERM; {}; while [ ! -e {lets} ]; do sleep 0.05; done",
+            mark(name)
+        )
     };
     Jobs::default()
         .shell("quick", &mark("quick"))
@@ -46,10 +57,13 @@ struct Ran {
     at: f64,
 }
 
-/// What the processes of a job told.
+/// What the processes of a job told when they began.
 fn ran(stage: &Stage, job: &str) -> Vec<Ran> {
-    let file: PathBuf = stage.path(format!("{job}.ran"));
-    let text = std::fs::read_to_string(file).unwrap_or_default();
+    told(stage, &format!("{job}.ran"))
+}
+
+fn told(stage: &Stage, file: &str) -> Vec<Ran> {
+    let text = std::fs::read_to_string(stage.path(file)).unwrap_or_default();
     let words = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let ran = |words: Vec<&str>| Ran {
         execution: words[0].parse().unwrap(),

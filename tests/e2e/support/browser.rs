@@ -84,6 +84,12 @@ impl Browser {
         }
     }
 
+    /// The same browser at another node: there it sends the same cookie, as behind one name.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        let origin = Some(base.to_owned());
+        Self { client: self.client.clone(), base: base.to_owned(), cookie: self.cookie.clone(), origin }
+    }
+
     /// Its cookie, as it is sent.
     pub(crate) fn cookie(&self) -> &str {
         self.cookie.as_deref().expect("a browser that is signed in")

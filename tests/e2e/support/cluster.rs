@@ -40,7 +40,6 @@ impl Times {
 pub(crate) struct Cluster {
     pub(crate) stage: Stage,
     pub(crate) database: TestDatabase,
-    pub(crate) times: Times,
     /// Of the endpoint, `tcp://*:PORT`.
     pub(crate) port: u16,
     jobs: PathBuf,
@@ -54,7 +53,6 @@ pub(crate) struct Cluster {
 pub(crate) struct Execution {
     pub(crate) id: i64,
     pub(crate) node: Option<String>,
-    pub(crate) cause: String,
     pub(crate) started_at: Option<i64>,
     pub(crate) finished_at: Option<i64>,
     pub(crate) outcome: Option<String>,
@@ -89,7 +87,7 @@ impl Cluster {
         let key: [u8; 32] = std::array::from_fn(|at| u8::try_from(at * 7 + 3).unwrap());
         let encryption_key = STANDARD.encode(key);
         let port = free_port();
-        let cluster = Self { stage, database, times, port, jobs, encryption_key, token: OnceCell::new(), raw };
+        let cluster = Self { stage, database, port, jobs, encryption_key, token: OnceCell::new(), raw };
         cluster.set("Service.MessengerEndpoint", &format!("tcp://*:{port}")).await;
         if times.stale != Times::DEFAULT.stale {
             cluster.set("Service.HeartbeatInterval", &format!("{}s", times.beat.as_secs())).await;
@@ -180,24 +178,24 @@ impl Cluster {
         query.fetch_optional(&mut *self.raw.lock().await).await.unwrap().flatten()
     }
 
+    /// When the present term is over, unless it is prolonged; microseconds since 1970.
+    pub(crate) async fn expires_at(&self) -> i64 {
+        let query = sqlx::query_scalar("select expires_at from leadership");
+        query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
+    }
+
+    /// Whether this node gave a sign of life after that one started.
+    pub(crate) async fn beat_after_start_of(&self, node: &str, other: &str) -> bool {
+        let query = "select a.heartbeat_at > b.started_at from nodes a, nodes b where a.id = $1 and b.id = $2";
+        let query = sqlx::query_scalar(query).bind(node).bind(other);
+        query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
+    }
+
     /// Waits until this node is primary; gives how long that took.
     pub(crate) async fn until_primary(&self, node: &Node, limit: Duration) -> Duration {
         let id = self.id(node).await;
         let what = format!("{id} as primary");
         within(limit, &what, async || so(self.primary().await.as_ref() == Some(&id))).await.1
-    }
-
-    /// Waits until one of these is primary; gives which.
-    pub(crate) async fn new_primary(&self, nodes: &[&Node], limit: Duration) -> usize {
-        let mut ids = Vec::new();
-        for node in nodes {
-            ids.push(self.id(node).await);
-        }
-        let look = async || {
-            let primary = self.primary().await?;
-            ids.iter().position(|id| *id == primary)
-        };
-        within(limit, "another primary", look).await.0
     }
 
     /// Waits until the live view of a web node is that of this service node; gives how long that took.
@@ -228,10 +226,10 @@ impl Cluster {
         query.bind(dispatcher).fetch_all(&mut *self.raw.lock().await).await.unwrap()
     }
 
-    /// Asks the primary to hand over, as another program would: it is told by nothing but its next beat.
+    /// Asks the primary to hand over to this node, if it is another: it is told by nothing but its next beat.
     pub(crate) async fn ask_hand_over(&self, to: &Node) -> Instant {
         let to = self.id(to).await;
-        let query = sqlx::query("update leadership set asked_by = 'test', asked_to = $1").bind(to);
+        let query = sqlx::query("update leadership set asked_by = 'test', asked_to = $1 where holder <> $1").bind(to);
         query.execute(&mut *self.raw.lock().await).await.unwrap();
         Instant::now()
     }

@@ -1,5 +1,6 @@
 //! What a test says in one line: a stage, a node, a browser, a robot, a socket, a wait.
 
+pub(crate) mod balancer;
 pub(crate) mod books;
 pub(crate) mod browser;
 pub(crate) mod cable;

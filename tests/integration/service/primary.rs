@@ -198,13 +198,13 @@ async fn a_primary_that_lost_the_database_begins_nothing_and_ends_what_must_not_
     let ended = run_of(&first.store, "strict", |job| job.id == strict_run && job.outcome.is_some()).await;
     assert!(matches!(ended.outcome, Some(Outcome::Cancelled | Outcome::Abandoned)), "{ended:?}");
     lax.lets.add_permits(1);
-    let ended = run_of(&first.store, "lax", |job| job.id == lax_run && job.outcome.is_some()).await;
-    match ended.outcome {
-        Some(Outcome::Normal) => {}
-        // the second was quicker to prove that it lives than the first
-        Some(Outcome::Abandoned) => assert!(ended.message.unwrap().contains("ended normally")),
-        other => panic!("{other:?}"),
-    }
+    // that it was given up, if the second was quicker to prove that it lives than the first, is not all that is to be said
+    let said = |job: &Execution| job.message.as_ref().is_some_and(|text| text.contains("ended normally"));
+    let ended = run_of(&first.store, "lax", |job| {
+        job.id == lax_run && (job.outcome == Some(Outcome::Normal) || job.outcome.is_some() && said(job))
+    })
+    .await;
+    assert!(matches!(ended.outcome, Some(Outcome::Normal | Outcome::Abandoned)), "{ended:?}");
     first.stop().await;
     second.stop().await;
 }
