@@ -5,8 +5,9 @@ use std::time::Instant;
 use crate::reliability::{amount, jobs, unharmed, works};
 use crate::support::books::Books;
 use crate::support::cluster::{Cluster, Times};
+use crate::support::node::Node;
 use crate::support::stage::Stage;
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, eventually};
 
 #[tokio::test]
 #[ignore = "scripts/soak runs it"]
@@ -22,7 +23,7 @@ async fn kills() {
     }
     let mut books = Books::open("kill -9 of every role in turn", &cluster.stage, &robots).await;
     for round in 0..usize::try_from(amount("SOAK_ROUNDS", 6)).unwrap() {
-        let primary = cluster.new_primary(&[&services[0], &services[1]], PATIENCE).await;
+        let primary = which_is_primary(&cluster, &services).await;
         let struck = Instant::now();
         match round % 3 {
             0 => {
@@ -58,4 +59,13 @@ async fn kills() {
     assert_eq!(closed.commands.unanswered, 0, "one web node is always there");
     assert!(closed.seen.restarts() > 0, "a new life of the service is told");
     cluster.one_at_a_time("writer").await;
+}
+
+async fn which_is_primary(cluster: &Cluster, services: &[Node; 2]) -> usize {
+    let ids = [cluster.id(&services[0]).await, cluster.id(&services[1]).await];
+    eventually("a primary", async || {
+        let primary = cluster.primary().await?;
+        ids.iter().position(|id| *id == primary)
+    })
+    .await
 }
