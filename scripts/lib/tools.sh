@@ -54,13 +54,15 @@ need_programs() {
     command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v curl >/dev/null || missing+=(curl)
     command -v ps >/dev/null || missing+=(procps)
-    command -v setsid >/dev/null || missing+=(util-linux)
+    command -v nsenter >/dev/null || missing+=(util-linux)
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
     # with root's programs in the path: the balancers are started by the tests, as whoever runs them
     PATH="$PATH:/usr/sbin:/sbin"
     command -v haproxy >/dev/null || missing+=(haproxy)
     command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v ip >/dev/null || missing+=(iproute2)
+    command -v nft >/dev/null || missing+=(nftables)
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
     [ -n "$(find_chromium)" ] || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"

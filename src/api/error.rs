@@ -94,7 +94,9 @@ impl From<Error> for ApiError {
             }
             Error::Broken(_) => {
                 tracing::error!("a request was not answered: {}", chain(&error));
-                unavailable("the database failed; this node's log says how")
+                unavailable(
+                    "the database failed, and a change that was asked for may or may not have been made: look before you ask again, or ask with the same Idempotency-Key; this node's log says how",
+                )
             }
         }
     }
@@ -156,6 +158,9 @@ mod tests {
                 assert_eq!(body["error"]["errors"][1], serde_json::json!({"field": "b", "message": "is worse"}));
             }
             if expected == 503 {
+                let words = body["error"]["message"].as_str().unwrap();
+                let is_clear = words.contains("nothing was changed") || words.contains("may or may not have been made");
+                assert!(is_clear, "whether it was done is said, or that nobody knows: {words}");
                 assert!(!body.to_string().contains("pool"), "the cause is for the log: {body}");
             }
         }

@@ -18,28 +18,33 @@ use crate::support::writer::Jobs;
 /// An action that waits for the database is answered within this; the store waits 5 s.
 const ANSWERED: Duration = Duration::from_secs(8);
 
-/// How large the small disk is.
-const DISK: &str = "6m";
+/// How large the small disk is, in MiB.
+const DISK: u32 = 6;
 
 /// A small disk of a node's own, with a copy of the data directory on it.
-struct SmallDisk {
-    start: Start,
-    folder: PathBuf,
+pub(crate) struct SmallDisk {
+    pub(crate) start: Start,
+    pub(crate) folder: PathBuf,
 }
 
 impl SmallDisk {
     fn new(stage: &Stage, config: PathBuf, more: &str) -> Self {
+        Self::of_size(DISK, stage, config, more)
+    }
+
+    /// One of so many MiB.
+    pub(crate) fn of_size(size: u32, stage: &Stage, config: PathBuf, more: &str) -> Self {
         let folder = stage.path("disk");
         std::fs::create_dir(&folder).unwrap();
         let (place, data) = (folder.display(), stage.data());
         let data = data.display();
         let line =
-            format!("mount -t tmpfs -o size={DISK},mode=0700 tmpfs '{place}' && cp -a '{data}/.' '{place}/'{more}");
+            format!("mount -t tmpfs -o size={size}m,mode=0700 tmpfs '{place}' && cp -a '{data}/.' '{place}/'{more}");
         Self { start: Start::new(&folder).config(config).mounts(line), folder }
     }
 
     /// Fills it to the last byte; gives the file that does.
-    fn fill(&self, node: &Node) -> PathBuf {
+    pub(crate) fn fill(&self, node: &Node) -> PathBuf {
         let ballast = node.inside(&self.folder).join("ballast");
         let mut file = std::fs::File::create(&ballast).unwrap();
         for size in [64 << 10, 4096, 1] {
@@ -78,7 +83,7 @@ async fn ended_well_with_all_its_lines(robot: &Robot, run: u64) {
 }
 
 /// A data directory with a token in it, whose nodes have ended.
-async fn prepared(stage: &Stage) -> String {
+pub(crate) async fn prepared(stage: &Stage) -> String {
     for role in ["all", "web"] {
         let mut node = stage.node().role(role).ready().await;
         node.term();

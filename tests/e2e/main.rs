@@ -25,6 +25,11 @@ mod on_postgres;
 #[path = "../shared/postgres.rs"]
 mod postgres;
 #[cfg(test)]
+#[path = "../shared/postgres_server.rs"]
+mod postgres_server;
+#[cfg(test)]
+mod reliability;
+#[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod roles;

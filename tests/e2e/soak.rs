@@ -3,15 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::live::{LINE, complete, follow_over, writing};
+use crate::support::books::amount;
 use crate::support::stage::Stage;
 use crate::support::wait::{PATIENCE, percentile};
 use crate::support::writer::Jobs;
-
-/// How much a soak does, from its variable.
-fn amount(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable)
-        .map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
-}
 
 #[tokio::test]
 #[ignore = "scripts/soak runs it"]

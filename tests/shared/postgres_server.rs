@@ -39,9 +39,9 @@ impl TestServer {
         run(self.control().args(["start", "-w", "-o", &options, "-l"]).arg(self.folder.join("log")));
     }
 
-    /// Stops it at once; connections are ended.
-    pub(crate) fn down(&self) {
-        run(self.control().args(["stop", "-w", "-m", "fast"]));
+    /// Stops it at once and ends its connections: `fast`, or `immediate`, as a crash would.
+    pub(crate) fn stop(&self, how: &str) {
+        run(self.control().args(["stop", "-w", "-m", how]));
     }
 
     fn control(&self) -> Command {

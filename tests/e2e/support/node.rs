@@ -33,6 +33,8 @@ pub(crate) struct Start {
     variables: Vec<(String, String)>,
     /// Shell, run in a mount namespace of its own before the program takes its place.
     mounts: Option<String>,
+    /// A process in whose network it runs.
+    network: Option<u32>,
 }
 
 impl Start {
@@ -44,6 +46,7 @@ impl Start {
             role: None,
             variables: Vec::new(),
             mounts: None,
+            network: None,
         }
     }
 
@@ -83,17 +86,24 @@ impl Start {
         self
     }
 
+    /// In the network of this process.
+    pub(crate) fn network_of(mut self, pid: u32) -> Self {
+        self.network = Some(pid);
+        self
+    }
+
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
         let mut command = bare_command();
         if let Some(line) = &self.mounts {
-            let program = command.get_program().to_owned();
-            let kept_away: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
-            command = unshare();
-            command.args(["sh", "-c", &format!("{line} && exec \"$@\""), "sh"]).arg(program);
-            for name in kept_away {
-                command.env_remove(name);
-            }
+            let mut outer = unshare();
+            outer.args(["sh", "-c", &format!("{line} && exec \"$@\""), "sh"]);
+            command = around(outer, &command);
+        }
+        if let Some(pid) = self.network {
+            let mut outer = Command::new("nsenter");
+            outer.args(["--target", &pid.to_string(), "--net", "--"]);
+            command = around(outer, &command);
         }
         command.arg("--data").arg(&self.data).arg("--listen").arg(&self.listen);
         if let Some(config) = &self.config {
@@ -262,6 +272,15 @@ impl Drop for Node {
             eprintln!("--- a node's output:\n{}\n--- its log:\n{}\n---", last(&self.stdout), last(&self.stderr));
         }
     }
+}
+
+/// `outer` with the program and variables of `inner`, which has no arguments yet.
+fn around(mut outer: Command, inner: &Command) -> Command {
+    outer.arg(inner.get_program()).args(inner.get_args());
+    for (name, _) in inner.get_envs() {
+        outer.env_remove(name);
+    }
+    outer
 }
 
 /// What runs a command in a mount namespace of its own; without root's rights, as root of a user namespace.

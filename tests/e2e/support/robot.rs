@@ -6,6 +6,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::support::browser::client;
+use crate::support::socket::Socket;
 use crate::support::wait::{PATIENCE, eventually, so, within};
 
 /// A script with a token.
@@ -67,6 +68,32 @@ impl Robot {
     /// Starts a run; gives its id.
     pub(crate) async fn run(&self, dispatcher: &str) -> u64 {
         execution_id(&self.act(dispatcher, "run").await)
+    }
+
+    /// Asks for a run with an idempotency key; gives the status and the body. None if nobody answers.
+    pub(crate) async fn try_run(&self, dispatcher: &str, key: &str) -> Option<(u16, Value)> {
+        let request = self.client.post(format!("{}/api/dispatchers/{dispatcher}:run", self.base));
+        let request = request.header("x-api-key", &self.token).header("idempotency-key", key);
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// Everything of a list that comes in pages, newest first.
+    pub(crate) async fn every(&self, path: &str, list: &str) -> Vec<Value> {
+        let (mut all, mut before) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("{path}&limit=1000{before}")).await;
+            all.extend(page[list].as_array().unwrap_or_else(|| panic!("no {list} in {page}")).iter().cloned());
+            let Some(next) = page["next"].as_u64() else { return all };
+            before = format!("&before={next}");
+        }
+    }
+
+    /// A viewer's socket with this script's token; none if it can't be had now.
+    pub(crate) async fn socket(&self) -> Option<Socket> {
+        Socket::of_script(&self.base, &self.token).await
     }
 
     /// Changes a setting; it must be taken.

@@ -1,5 +1,7 @@
 //! A tab's WebSocket: the live protocol as a page's script speaks it.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -18,22 +20,32 @@ pub(crate) struct Socket {
 impl Socket {
     /// Opens one with this cookie and origin, or gives the status of the refusal.
     pub(crate) async fn try_open(base: &str, cookie: Option<&str>, origin: Option<&str>) -> Result<Self, u16> {
+        Self::connect(base, &[("cookie", cookie), ("origin", origin)]).await
+    }
+
+    async fn connect(base: &str, headers: &[(&'static str, Option<&str>)]) -> Result<Self, u16> {
         let address = base.strip_prefix("http://").unwrap();
         let mut request = format!("ws://{address}/status/live").into_client_request().unwrap();
-        let headers = request.headers_mut();
-        if let Some(cookie) = cookie {
-            headers.insert("cookie", cookie.parse().unwrap());
-        }
-        if let Some(origin) = origin {
-            headers.insert("origin", origin.parse().unwrap());
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request.headers_mut().insert(*name, value.parse().unwrap());
+            }
         }
         let connection = TcpStream::connect(address).await.map_err(|_| 0_u16)?;
         connection.set_nodelay(true).unwrap();
         match tokio::time::timeout(PATIENCE, client_async(request, connection)).await.expect("an answer in time") {
             Ok((stream, _)) => Ok(Self { stream }),
             Err(Error::Http(answer)) => Err(answer.status().as_u16()),
-            Err(error) => panic!("the handshake failed: {error}"),
+            // cut off in the middle of it
+            Err(_) => Err(0),
         }
+    }
+
+    /// Opens one with a script's token and says hello; none if that can't be had now.
+    pub(crate) async fn of_script(base: &str, token: &str) -> Option<Self> {
+        let mut socket = Self::connect(base, &[("x-api-key", Some(token))]).await.ok()?;
+        let hello = json!({ "t": "hello", "v": 1 });
+        socket.send_raw(Message::text(hello.to_string())).await.then_some(socket)
     }
 
     /// Opens the socket of a signed-in browser's page and says hello.
@@ -61,17 +73,29 @@ impl Socket {
 
     /// Wants every line after a place in the log.
     pub(crate) async fn watch_log(&mut self, since: Option<&str>) {
+        assert!(self.try_watch_log(since).await, "the socket is cut");
+    }
+
+    /// The same; whether it could be said.
+    pub(crate) async fn try_watch_log(&mut self, since: Option<&str>) -> bool {
         let level = "trace";
         let sub = json!({ "t": "sub", "topic": "log", "since": since, "level": level, "sources": [], "q": "", "inverse": false, "execution": null });
-        self.send(&sub).await;
+        self.send_raw(Message::text(sub.to_string())).await
+    }
+
+    /// The next thing it is told; none at the end, or if nothing comes for so long.
+    pub(crate) async fn next_within(&mut self, silence: Duration) -> Option<Value> {
+        tokio::time::timeout(silence, self.receive()).await.ok()?
     }
 
     /// The next thing it is told; none at the end.
     pub(crate) async fn next(&mut self) -> Option<Value> {
+        tokio::time::timeout(PATIENCE, self.receive()).await.expect("a frame or the end, in time")
+    }
+
+    async fn receive(&mut self) -> Option<Value> {
         loop {
-            let message =
-                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("a frame or the end, in time");
-            match message {
+            match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => {
                     let frame: Value = serde_json::from_str(&text).expect("frames are JSON");
                     if frame["t"] == "log" {

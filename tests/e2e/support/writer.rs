@@ -39,6 +39,23 @@ impl Jobs {
         self.command("writer", &["bash", script.to_str().unwrap(), &lines.to_string(), &per_second.to_string()])
     }
 
+    /// The job `writer`, without an end: it keeps a book of its own in the folder `books`, one for each run, and its lines are so much
+    /// longer.
+    pub(crate) fn endless_writer(self, stage: &Stage, per_second: u64, longer: usize) -> Self {
+        let script = stage.write("writer.sh", WRITER);
+        let books = stage.path("books");
+        std::fs::create_dir_all(&books).unwrap();
+        let (script, books) = (script.display(), books.display());
+        let line = format!("exec bash '{script}' 1000000000 {per_second} '{books}'/$SWITCHBOARD_EXECUTION {longer}");
+        self.command_with("writer", &["bash", "-c", &line], "run_at_start = true")
+    }
+
+    /// The job `mark`: each of its runs leaves its number in the file `marks`; many may go on at once.
+    pub(crate) fn mark(self, stage: &Stage) -> Self {
+        let line = format!("echo $SWITCHBOARD_EXECUTION >>'{}'", stage.path("marks").display());
+        self.command_with("mark", &["bash", "-c", &line], "concurrency = 10")
+    }
+
     /// Writes the file.
     pub(crate) fn save(self, stage: &Stage) -> PathBuf {
         stage.write("switchboard.toml", &self.text)

@@ -122,7 +122,7 @@ async fn a_server_that_goes_and_comes_back_is_busy_meanwhile() {
     // in the middle of a transaction
     let mut cut = one.begin().await.unwrap();
     cut.register_node(&node("service-cut")).await.unwrap();
-    server.down();
+    server.stop("fast");
     assert!(matches!(cut.commit().await, Err(Error::Busy(_) | Error::Broken(_))));
     for error in [one.nodes().await.err(), register(&one, "service-2").await.err(), two.ping().await.err()] {
         assert!(matches!(&error, Some(Error::Busy(_))), "{error:?}");
