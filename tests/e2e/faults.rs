@@ -225,7 +225,9 @@ async fn a_database_held_by_another_process_is_told_in_time_and_nothing_is_lost(
     // as long as it takes two actions to be given up: ten seconds
     while held.elapsed() < Duration::from_secs(10) {
         let said = refused_in_time(&robot, "hello").await;
-        assert!(said.contains("another process") && said.contains("nothing was changed"), "{said}");
+        // or behind a writer of its own that waits for the other process
+        let why = said.contains("another process") || said.contains("busy with other work");
+        assert!(why && said.contains("nothing was changed"), "{said}");
         let status: Value = robot.status().await.expect("a node that answers");
         assert_eq!(status["messenger"]["state"], "live");
         assert!(browser.page("/status").await.contains("id=\"d-hello\""), "pages are shown meanwhile");
