@@ -30,6 +30,9 @@ const AFTER_EXPIRY: Duration = Duration::from_millis(50);
 /// After the database failed it is asked again this soon, so that a term is not lost by one lost beat.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
+/// A service node that gave no sign of life for so long is not expected back.
+const GONE_FOR_GOOD: Duration = Duration::from_hours(24);
+
 /// How long a stopping node tries to give its term back.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -41,8 +44,10 @@ pub(crate) struct Campaign {
     alone: bool,
     standing: Standing,
     /// Terms whose runs go on.
-    ending: Vec<JoinHandle<()>>,
-    /// Whether other service nodes lived when it was last looked.
+    ending: Vec<Ending>,
+    /// When the last beat that was written was sent.
+    beaten_at: Instant,
+    /// Whether there are other service nodes that may take over, as of the last look.
     others: bool,
     /// As whose standby this node is shown.
     shown: Option<NodeId>,
@@ -55,7 +60,14 @@ enum Standing {
         free_at: Option<Instant>,
     },
     /// This node is.
-    Primary { lead: Lead, grip: Grip, term: Option<Term>, evicted: bool },
+    Primary { lead: Lead, grip: Grip, term: Option<Term>, evicted: bool, handing_over: bool },
+}
+
+/// A term that is over, but for its runs.
+struct Ending {
+    task: JoinHandle<()>,
+    grip: Grip,
+    evicted: bool,
 }
 
 /// What a beat brought to light.
@@ -68,7 +80,8 @@ struct Look {
 impl Campaign {
     pub(crate) fn new(crew: Arc<Crew>, keys: SharedKeys, alone: bool) -> Self {
         let standing = Standing::Standby { free_at: None };
-        Self { crew, keys, alone, standing, ending: Vec::new(), others: false, shown: None }
+        let beaten_at = Instant::now();
+        Self { crew, keys, alone, standing, ending: Vec::new(), beaten_at, others: false, shown: None }
     }
 
     /// The first beat: becomes primary if nobody is.
@@ -104,8 +117,10 @@ impl Campaign {
         self.stop().await;
     }
 
-    /// The next beat, or what comes before it: the end of the own term, or of the one that is waited for.
+    /// The next beat, or what comes before it: the end of the own term, or of the one that is waited for, or the moment from which
+    /// this node may be taken for dead while runs of a former term go on.
     fn wake_at(&self, beat: Instant) -> Instant {
+        let beat = self.doubt_ahead(Instant::now()).map_or(beat, |at| beat.min(at));
         match &self.standing {
             Standing::Standby { free_at } => free_at.map_or(beat, |at| beat.min(at + AFTER_EXPIRY)),
             Standing::Primary { grip, evicted: false, .. } => beat.min(grip.good_until()),
@@ -113,9 +128,27 @@ impl Campaign {
         }
     }
 
+    /// From when on this node may be taken for dead, and its runs be given up, unless it beats before.
+    fn doubted_at(&self) -> Instant {
+        self.beaten_at + self.good_for(self.crew.parts.settings.borrow().duration(name::STALE_TIME))
+    }
+
+    /// The same, if it is to come and runs of a former term hang on it.
+    fn doubt_ahead(&self, now: Instant) -> Option<Instant> {
+        let hangs = self.ending.iter().any(|ending| !ending.evicted);
+        Some(self.doubted_at()).filter(|at| hangs && *at > now)
+    }
+
     /// Once the own term could not be prolonged in time, another node may be primary: runs that must not overlap are ended. Where
-    /// no other service node lives, none can be, and they go on.
+    /// there is no other service node, none can be, and they go on. The same holds for runs of a term that is over, once this node
+    /// may be taken for dead.
     fn heed_deadline(&mut self) {
+        if self.others && self.doubted_at() <= Instant::now() {
+            for ending in self.ending.iter_mut().filter(|ending| !ending.evicted) {
+                ending.evicted = true;
+                ending.grip.evict();
+            }
+        }
         if let Standing::Primary { lead, grip, evicted, .. } = &mut self.standing
             && !*evicted
             && !lead.holds()
@@ -133,19 +166,19 @@ impl Campaign {
 
     /// One beat, and what follows from it.
     async fn step(&mut self) -> Result<(), Error> {
-        self.ending.retain(|ending| !ending.is_finished());
+        self.ending.retain(|ending| !ending.task.is_finished());
         let stale = self.crew.parts.settings.borrow().duration(name::STALE_TIME);
         let good_for = self.good_for(stale);
         let sent = Instant::now();
-        let patience = match &self.standing {
-            // a database that says nothing must not keep this node from heeding the end of its term
-            Standing::Primary { grip, evicted: false, .. } => {
-                (stale / 2).min(grip.good_until().saturating_duration_since(sent))
-            }
-            _ => stale / 2,
+        // a database that says nothing must not keep this node from heeding the end of its term
+        let own_term = match &self.standing {
+            Standing::Primary { grip, evicted: false, .. } => Some(grip.good_until()),
+            _ => None,
         };
+        let deadline = own_term.into_iter().chain(self.doubt_ahead(sent)).min();
+        let patience = deadline.map_or(stale / 2, |at| (stale / 2).min(at.saturating_duration_since(sent)));
         let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
-        self.others = look.others;
+        (self.others, self.beaten_at) = (look.others, sent);
         match &mut self.standing {
             Standing::Primary { grip, evicted, .. } if look.renewed => {
                 grip.prolong(sent + good_for);
@@ -154,6 +187,11 @@ impl Campaign {
                 }
                 self.take_up().await?;
                 self.hand_over_if_asked(&look.leadership).await
+            }
+            // it was given back as asked; only the answer was lost
+            Standing::Primary { handing_over: true, .. } => {
+                self.step_down(false);
+                self.stand_by(&look.leadership).await
             }
             Standing::Primary { .. } => {
                 let by = look.leadership.primary().map_or_else(|| "another node".to_owned(), NodeId::to_string);
@@ -186,7 +224,10 @@ impl Campaign {
         let parts = &self.crew.parts;
         let fingerprint = self.keys.fingerprint();
         let mut transaction = parts.store.begin_unlocked().await?;
-        transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await?;
+        if !transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await? {
+            // somebody took it for dead and removed it
+            transaction.register_node(&self.crew.node(&fingerprint)).await?;
+        }
         let renewed = match &self.standing {
             Standing::Primary { lead, .. } => transaction.renew_lead(&parts.node, lead.fencing(), stale).await?,
             Standing::Standby { .. } => false,
@@ -194,8 +235,10 @@ impl Campaign {
         transaction.commit().await?;
         let now = parts.clock.now();
         let nodes = parts.store.nodes().await?;
-        let others =
-            nodes.iter().any(|node| node.id != parts.node && node.role.has_service() && node.lives(now, stale));
+        // one that is down now may come up while this node is cut off
+        let others = nodes.iter().any(|node| {
+            node.id != parts.node && node.role.has_service() && now.since(node.heartbeat_at) < stale.max(GONE_FOR_GOOD)
+        });
         Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone })
     }
 
@@ -210,7 +253,7 @@ impl Campaign {
         let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::late())?;
         let Some(fencing) = taken? else { return self.stand_by(seen).await };
         let (grip, lead) = Lead::begin(fencing, sent + self.good_for(stale));
-        self.standing = Standing::Primary { lead, grip, term: None, evicted: false };
+        self.standing = Standing::Primary { lead, grip, term: None, evicted: false, handing_over: false };
         self.shown = None;
         self.take_up().await
     }
@@ -227,13 +270,16 @@ impl Campaign {
 
     async fn hand_over_if_asked(&mut self, leadership: &Leadership) -> Result<(), Error> {
         let Some((by, to)) = &leadership.asked else { return Ok(()) };
-        let Standing::Primary { lead, term: Some(term), .. } = &self.standing else { return Ok(()) };
-        let fencing = lead.fencing();
+        let Standing::Primary { lead, grip, term: Some(term), handing_over, .. } = &mut self.standing else {
+            return Ok(());
+        };
+        let (fencing, patience) = (lead.fencing(), grip.good_until().saturating_duration_since(Instant::now()));
+        *handing_over = true;
         // before it is given back; if that fails it is tried again at the next beat, and nothing begins meanwhile
         term.end();
         let to = to.as_ref().map_or_else(|| "another node".to_owned(), NodeId::to_string);
         tracing::info!("{by} wants {to} to be the primary: this node begins nothing more, what runs goes on");
-        self.give_back(fencing, true).await?;
+        timeout(patience, self.give_back(fencing, true)).await.map_err(|_| Error::late())??;
         self.step_down(false);
         Ok(())
     }
@@ -250,16 +296,15 @@ impl Campaign {
         let standing = std::mem::replace(&mut self.standing, Standing::Standby { free_at: None });
         let Standing::Primary { grip, term, .. } = standing else { return };
         if evict {
-            grip.evict();
+            // first, so that what begins at this moment finds that it may not
             grip.give_up();
+            grip.evict();
         }
         // what was taken on at this very moment was still this node's to take: it is run
         if let Some(term) = term {
             term.end();
-            self.ending.push(self.crew.parts.shutdown.spawn("end of a term", async move {
-                term.over().await;
-                drop(grip);
-            }));
+            let task = self.crew.parts.shutdown.spawn("end of a term", term.over());
+            self.ending.push(Ending { task, grip, evicted: evict });
         }
     }
 
@@ -290,21 +335,20 @@ impl Campaign {
             // if it can't be written, the term ends by itself
             let _ = timeout(FAREWELL, self.give_back(fencing, false)).await;
         }
-        let ending = std::mem::take(&mut self.ending);
-        let over = async {
-            for term in ending {
-                let _ = term.await;
-            }
-        };
-        tokio::pin!(over);
-        loop {
+        while let Some(first) = self.ending.first_mut() {
             let settings = Arc::clone(&self.crew.parts.settings.borrow());
             tokio::select! {
-                () = &mut over => return,
-                () = tokio::time::sleep(settings.duration(name::HEARTBEAT_INTERVAL)) => {}
+                // one that fell has been told as such
+                _ = &mut first.task => drop(self.ending.remove(0)),
+                () = tokio::time::sleep(settings.duration(name::HEARTBEAT_INTERVAL)) => {
+                    let sent = Instant::now();
+                    // one that is not written is followed by another
+                    if let Ok(Ok(look)) = timeout(FAREWELL, self.look(settings.duration(name::STALE_TIME))).await {
+                        (self.others, self.beaten_at) = (look.others, sent);
+                    }
+                    self.heed_deadline();
+                }
             }
-            // one that is not written is followed by another
-            let _ = timeout(FAREWELL, self.look(settings.duration(name::STALE_TIME))).await;
         }
     }
 }

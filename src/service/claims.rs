@@ -123,20 +123,25 @@ pub(crate) async fn finish(
 ) -> Result<bool, Error> {
     let mut transaction = parts.store.begin().await?;
     let first = transaction.finish_execution(id, verdict.outcome, verdict.message.as_deref(), verdict.at).await?;
+    let mut given_up = false;
     if !first {
         let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), verdict.at);
-        transaction.note_late_end(id, &parts.node, &text).await?;
+        // if it was not, the answer to an earlier attempt to write its end was lost
+        given_up = transaction.note_late_end(id, &parts.node, &text).await?;
     }
     if is_primary(&mut transaction, parts, &parts.lead).await? {
         transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
     }
     transaction.commit().await?;
-    Ok(first)
+    Ok(!given_up)
 }
 
-/// Writes when a dispatcher is due next.
+/// Writes when a dispatcher is due next, as long as this node is primary.
 pub(crate) async fn schedule(parts: &TermParts, dispatcher: &str, next_at: &NextAt) -> Result<(), Error> {
     let mut transaction = parts.store.begin().await?;
-    transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
+    // after the term it is the next primary's to say
+    if is_primary(&mut transaction, parts, &parts.lead).await? {
+        transaction.schedule_dispatcher(dispatcher, next_at.get()).await?;
+    }
     transaction.commit().await
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::schema::name;
+use crate::model::node::Node;
 use crate::service::declare::{self, Entry};
 use crate::service::dispatcher::Dispatcher;
 use crate::service::dispatchers::clean_up::CleanUp;
@@ -15,6 +16,8 @@ use crate::service::parts::Parts;
 
 /// A service node and its dispatchers.
 pub(crate) struct Crew {
+    /// What the node wrote of itself at its start.
+    pub registered: Node,
     /// What every part uses.
     pub parts: Parts,
     /// Jobs and the embedding program's dispatchers.
@@ -24,6 +27,12 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
+    /// What the node writes of itself now.
+    pub(crate) fn node(&self, key_fingerprint: &str) -> Node {
+        let (heartbeat_at, key_fingerprint) = (self.parts.clock.now(), Some(key_fingerprint.to_owned()));
+        Node { heartbeat_at, key_fingerprint, ..self.registered.clone() }
+    }
+
     /// Every dispatcher, the built-in ones first, and where execution dispatch asks for a look. Those that can't be had were
     /// complained of at the start.
     pub(crate) fn enlist(&self) -> (Vec<Entry>, mpsc::Receiver<Ask>) {

@@ -17,6 +17,7 @@ use crate::model::log_entry::{Level, LogEntry, Stream};
 use crate::protocol::event::Change;
 use crate::service::dispatcher::{Dispatcher, Run, RunOutput, Verdict};
 use crate::service::feed::Feed;
+use crate::service::lead::Lead;
 use crate::service::log::LogRing;
 use crate::service::parts::TermParts;
 
@@ -33,8 +34,17 @@ const LONGEST_MESSAGE: usize = 1000;
 pub(crate) const NODE_STOPPED: &str = "because the node stopped";
 
 /// Why the node itself ends a run: another may be primary, and start the same.
-pub(crate) const MAY_OVERLAP: &str =
+const MAY_OVERLAP: &str =
     "because this node could not prove in time that it is the primary, and another may start the same";
+
+/// What a run may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// It is ended after so long.
+    pub time: Option<Duration>,
+    /// Whether it goes on when another node may be primary and start the same.
+    pub overlap: bool,
+}
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +53,8 @@ pub(crate) enum End {
     Itself(Verdict),
     /// It did not begin: the node is primary no more.
     NotBegun,
+    /// Another node may be primary, and start the same.
+    Evicted,
     /// It was told to end.
     Cancelled,
     /// It took longer than this.
@@ -87,6 +99,7 @@ impl Ended {
             End::NotBegun => {
                 (Outcome::Cancelled, Some("not begun: this node stopped being the primary at that moment".to_owned()))
             }
+            End::Evicted => (Outcome::Cancelled, Some(format!("cancelled {MAY_OVERLAP}"))),
             End::Cancelled => (Outcome::Cancelled, Some(format!("cancelled {}", why.unwrap_or(NODE_STOPPED)))),
             End::TimedOut(limit) => {
                 (Outcome::Error, Some(format!("it took longer than {} and was ended", show_duration(*limit))))
@@ -114,12 +127,15 @@ fn one_line(text: &str) -> String {
 pub(crate) async fn perform(
     parts: Arc<TermParts>,
     dispatcher: Arc<dyn Dispatcher>,
-    limit: Option<Duration>,
+    limits: Limits,
     execution: Execution,
     began: Instant,
     cancel: CancellationToken,
 ) -> Ended {
     let id = execution.id;
+    let lead = parts.lead.clone();
+    // before the next look at it, so that what happens in between is not missed
+    let evictions = lead.evictions();
     // the claim may have taken long, or the node been frozen since: what the database said then may not hold any more
     if !parts.lead.holds() {
         return Ended {
@@ -160,10 +176,11 @@ pub(crate) async fn perform(
             Err(error) => End::Panicked(panic_text(error)),
         },
         () = cancel.cancelled() => End::Cancelled,
-        limit = over(limit) => End::TimedOut(limit),
+        limit = over(limits.time) => End::TimedOut(limit),
+        () = evicted(lead, evictions), if !limits.overlap => End::Evicted,
         never = pass_on(told, &parts.feed, &execution.dispatcher, id) => match never {},
     };
-    if matches!(end, End::Cancelled | End::TimedOut(_)) {
+    if matches!(end, End::Cancelled | End::Evicted | End::TimedOut(_)) {
         stop.cancel();
         if timeout(GRACE, &mut body).await.is_err() {
             body.abort();
@@ -171,6 +188,13 @@ pub(crate) async fn perform(
         }
     }
     Ended { execution: id, at: parts.clock.now(), took: began.elapsed(), end, dropped }
+}
+
+/// Comes back when another node may be primary and start the same.
+async fn evicted(mut lead: Lead, before: u32) {
+    while lead.evictions() == before {
+        lead.changed().await;
+    }
 }
 
 /// Comes back when the time is over; never, without a limit.

@@ -119,12 +119,12 @@ pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
     };
     let abandoned = register(&store, &node).await?;
     let feed = Feed::new(NodeState::new(log.epoch(), facts));
-    let parts = Parts::new(store, feed, log, clock, node.id, settings, shutdown.clone());
+    let parts = Parts::new(store, feed, log, clock, node.id.clone(), settings, shutdown.clone());
     for run in abandoned {
         let why = run.message.as_deref().unwrap_or_default();
         parts.say(&run.dispatcher, Some(run.id), Level::Warn, &format!("run {} was abandoned: {why}", run.id));
     }
-    let crew = Arc::new(Crew { parts, dispatchers, wake: Arc::default() });
+    let crew = Arc::new(Crew { registered: node, parts, dispatchers, wake: Arc::default() });
     crew.complain();
     let mut campaign = Campaign::new(Arc::clone(&crew), keys, alone);
     campaign.begin().await?;

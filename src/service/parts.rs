@@ -1,8 +1,9 @@
 //! What every part of a service node uses: its database, state, log and clock.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -37,8 +38,32 @@ pub(crate) struct Parts {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// When the node is to stop, and where tasks are spawned.
     pub shutdown: Shutdown,
+    /// The runs that this process goes on with, of whichever term.
+    pub held: Held,
     /// Whether the database failed the last time it was asked: an outage is told once, not per try.
     troubled: Arc<AtomicBool>,
+}
+
+/// Runs that somebody in this process goes on with, from their beginning until their end is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held(Arc<Mutex<BTreeSet<ExecutionId>>>);
+
+impl Held {
+    pub(crate) fn add(&self, id: ExecutionId) {
+        self.runs().insert(id);
+    }
+
+    pub(crate) fn remove(&self, id: ExecutionId) {
+        self.runs().remove(&id);
+    }
+
+    pub(crate) fn has(&self, id: ExecutionId) -> bool {
+        self.runs().contains(&id)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, BTreeSet<ExecutionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the loops of a term as primary use besides.
@@ -70,7 +95,7 @@ impl Parts {
         settings: watch::Receiver<Arc<Settings>>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { store, feed, log, clock, node, settings, shutdown, troubled: Arc::default() }
+        Self { store, feed, log, clock, node, settings, shutdown, held: Held::default(), troubled: Arc::default() }
     }
 
     /// Both clocks, now.

@@ -21,6 +21,7 @@ use crate::protocol::state::Run;
 use crate::service::dispatchers::execution_dispatch::Ask;
 use crate::service::parts::TermParts;
 use crate::service::runner::Orders;
+use crate::service::words;
 use crate::store::dispatchers::StoredDispatcher;
 use crate::store::error::Error;
 
@@ -29,6 +30,9 @@ const APART: Duration = Duration::from_millis(100);
 
 /// After a look that failed the next one comes so soon, if the poll interval is longer.
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// A run that began so long ago, as the database has it, is in the hands of whoever claimed it: no statement takes so long.
+const CLAIM_SETTLED: Duration = Duration::from_mins(1);
 
 /// The longest one look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -63,6 +67,8 @@ struct Stored {
     queued: Vec<Execution>,
     cancels: Vec<Execution>,
     elsewhere: Vec<Execution>,
+    /// Of this node, for long enough that whoever claimed them knows of it.
+    here: Vec<Execution>,
 }
 
 impl Registry {
@@ -131,6 +137,9 @@ impl Registry {
         };
         match self.parts.judge("what is stored for this node", read) {
             Ok(mut stored) => {
+                for lost in std::mem::take(&mut stored.here).iter().filter(|run| !self.parts.held.has(run.id)) {
+                    self.refuse(lost, words::NEVER_BEGUN).await;
+                }
                 let elsewhere = std::mem::take(&mut stored.elsewhere);
                 // after the term they are the next primary's to show
                 if !self.parts.over.is_stopping() {
@@ -150,6 +159,7 @@ impl Registry {
             queued: store.queued_executions().await?,
             cancels: store.cancel_requests(&self.parts.node).await?,
             elsewhere: store.running_elsewhere(&self.parts.node).await?,
+            here: store.running_since(&self.parts.node, self.parts.clock.now().minus(CLAIM_SETTLED)).await?,
         })
     }
 
@@ -197,7 +207,12 @@ impl Registry {
     async fn hand_out(&mut self, stored: Stored) {
         let waiting: HashSet<_> = stored.queued.iter().map(|execution| execution.id).collect();
         self.handed_out.retain(|id| waiting.contains(id));
-        let (orders, refused) = sort(stored, &self.posts);
+        let (mut orders, refused) = sort(stored, &self.posts);
+        for dispatcher in self.elsewhere.values() {
+            if let Some(orders) = orders.get_mut(dispatcher) {
+                orders.elsewhere += 1;
+            }
+        }
         for (name, orders) in orders {
             for execution in &orders.queued {
                 self.taken += u64::from(self.handed_out.insert(execution.id));
@@ -332,6 +347,7 @@ mod tests {
             ],
             cancels: vec![execution(6, "a", Some("ann")), execution(7, "gone", Some("ann"))],
             elsewhere: Vec::new(),
+            here: Vec::new(),
         };
         let (orders, refused) = sort(stored, &posts);
         assert_eq!((ids(&orders["a"]), ids(&orders["b"])), (vec![2], vec![1, 3]));
@@ -353,6 +369,7 @@ mod tests {
             queued: vec![execution(1, "a", None), execution(2, EXECUTION_DISPATCH, None)],
             cancels: vec![execution(3, "a", Some("ann"))],
             elsewhere: Vec::new(),
+            here: Vec::new(),
         };
         let (orders, refused) = sort(stored, &posts);
         assert!(refused.is_empty());

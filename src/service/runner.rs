@@ -19,7 +19,7 @@ use crate::protocol::state::{Activity, Pause};
 use crate::service::activity::Facts;
 use crate::service::claims::{self, Claim, NextAt};
 use crate::service::dispatcher::{Definition, Dispatcher};
-use crate::service::execution::{Ended, GRACE, MAY_OVERLAP, NODE_STOPPED};
+use crate::service::execution::{Ended, GRACE, NODE_STOPPED};
 use crate::service::lead::Lead;
 use crate::service::parts::TermParts;
 use crate::service::plan::{Due, Plan};
@@ -36,6 +36,8 @@ pub(crate) struct Orders {
     pub queued: Vec<Execution>,
     /// Runs that are to end, and who asked.
     pub cancels: Vec<(ExecutionId, String)>,
+    /// How many runs a former primary goes on with.
+    pub elsewhere: usize,
 }
 
 /// What a runner begins with.
@@ -60,8 +62,6 @@ pub(crate) struct Charge {
 pub(crate) struct Runner {
     parts: Arc<TermParts>,
     lead: Lead,
-    /// How often runs that must not overlap were ended.
-    evictions: u32,
     definition: Definition,
     interval_setting: Option<&'static str>,
     plan: Plan,
@@ -99,7 +99,6 @@ impl Runner {
             runs: Runs::new(Arc::clone(&parts), dispatcher, definition.name.clone(), next_at.clone()),
             next_at,
             lead: parts.lead.clone(),
-            evictions: parts.lead.evictions(),
             parts,
             definition,
             interval_setting,
@@ -221,15 +220,8 @@ impl Runner {
         self.runs.begin(&self.definition, execution, attempt, at);
     }
 
-    /// The term was prolonged, or is in doubt: another node may be primary by now.
+    /// The term was prolonged: what could not begin meanwhile can.
     fn heed_lead(&mut self) {
-        let evictions = self.lead.evictions();
-        if evictions != self.evictions {
-            self.evictions = evictions;
-            if !self.definition.overlap {
-                self.runs.cancel_all(MAY_OVERLAP);
-            }
-        }
         if self.lead.holds() {
             self.plan.released();
             self.claim_at = None;
@@ -333,7 +325,7 @@ impl Runner {
         let facts = Facts {
             disabled_by: None,
             paused: self.paused.clone(),
-            running: self.runs.running(),
+            running: self.runs.running() + self.orders.borrow().elsewhere,
             queued,
             overdue: self.plan.overdue(),
             failing: self.failing,

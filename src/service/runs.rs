@@ -19,7 +19,7 @@ use crate::protocol::event::Change;
 use crate::protocol::state::Run;
 use crate::service::claims::{self, NextAt, Verdict};
 use crate::service::dispatcher::{Definition, Dispatcher};
-use crate::service::execution::{Ended, perform};
+use crate::service::execution::{Ended, Limits, perform};
 use crate::service::parts::TermParts;
 use crate::service::words;
 use crate::store::error::Error;
@@ -115,13 +115,15 @@ impl Runs {
             self.parts.say(&self.name, Some(id), Level::Info, &words::started(execution));
         }
         let (parts, dispatcher) = (Arc::clone(&self.parts), Arc::clone(&self.dispatcher));
-        let work = perform(parts, dispatcher, definition.timeout, execution.clone(), began, cancel.clone());
+        let limits = Limits { time: definition.timeout, overlap: definition.overlap };
+        let work = perform(parts, dispatcher, limits, execution.clone(), began, cancel.clone());
         // in a task of its own, so that its time limit holds also while the loop waits for the database
         let work = self.parts.shutdown.spawn("run", work);
         let clock = Arc::clone(&self.parts.clock);
         self.steps.push(Box::pin(async move {
             Step::Ended(work.await.unwrap_or_else(|error| Ended::fallen(id, clock.now(), &error)))
         }));
+        self.parts.held.add(id);
         self.going.push(Going {
             execution: id,
             started_at,
@@ -181,6 +183,7 @@ impl Runs {
             });
         }
         if result.is_ok() {
+            self.parts.held.remove(id);
             return self.going.swap_remove(at).unwritten;
         }
         going.unwritten = true;

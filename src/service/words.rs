@@ -74,6 +74,10 @@ pub(crate) fn given_up(node: &NodeId) -> String {
     )
 }
 
+/// Why a run that the database says began here is over, though it did not begin.
+pub(crate) const NEVER_BEGUN: &str =
+    "not begun: the database wrote that it began, but could not tell this node so, which therefore did not start it";
+
 /// Why a run that still counts as running when its node starts is over. What is known of when is its `finished_at`.
 pub(crate) const ABANDONED: &str = "the service node ended while this ran; found at its next start";
 

@@ -166,6 +166,17 @@ impl Store {
         read(sql::query_as(select!("where outcome is null order by id")).fetch_all(self.read()).await?)
     }
 
+    /// Those that began on this node before `before` and have not ended, oldest first.
+    pub async fn running_since(&self, node: &NodeId, before: Timestamp) -> Result<Vec<Execution>, Error> {
+        read(
+            sql::query_as(select!("where outcome is null and node = $1 and started_at < $2 order by id"))
+                .bind(node.as_str())
+                .bind(before.as_micros())
+                .fetch_all(self.read())
+                .await?,
+        )
+    }
+
     /// Those running on other nodes than this one, oldest first.
     pub async fn running_elsewhere(&self, node: &NodeId) -> Result<Vec<Execution>, Error> {
         read(

@@ -99,9 +99,10 @@ impl Transaction {
         Ok(fencing)
     }
 
-    /// Stays primary for `term` from now, also if the term before is over and nobody took the next. False if somebody did.
+    /// Stays primary for `term` from now, never shorter than it was to be before (its holder may rely on that), also if the term before is over and nobody took the next. False if somebody did.
     pub async fn renew_lead(&mut self, node: &NodeId, fencing: i64, term: Duration) -> Result<bool, Error> {
-        let renewed = sql::query("update leadership set expires_at = {now} + $3 where holder = $1 and fencing = $2")
+        let renewed = sql::query("update leadership
+             set expires_at = case when expires_at > {now} + $3 then expires_at else {now} + $3 end where holder = $1 and fencing = $2")
             .bind(node.as_str())
             .bind(fencing)
             .bind(micros(term))

@@ -86,9 +86,14 @@ impl Transaction {
         Ok(())
     }
 
-    /// It lives, and uses the messenger key of this fingerprint. A node that was removed stays so until it starts again. Others
-    /// are told only if the key is another one.
-    pub async fn beat_node(&mut self, id: &NodeId, key_fingerprint: Option<&str>, at: Timestamp) -> Result<(), Error> {
+    /// It lives, and uses the messenger key of this fingerprint. False if it is not known: somebody removed it. Others are told only
+    /// if the key is another one.
+    pub async fn beat_node(
+        &mut self,
+        id: &NodeId,
+        key_fingerprint: Option<&str>,
+        at: Timestamp,
+    ) -> Result<bool, Error> {
         let same = sql::query(
             "update nodes set heartbeat_at = $2
              where id = $1 and key_fingerprint is not distinct from $3 and stopped_at is null",
@@ -98,15 +103,18 @@ impl Transaction {
         .bind(key_fingerprint)
         .execute(self.write_quietly())
         .await?;
-        if same.rows_affected() == 0 {
+        if same.rows_affected() > 0 {
+            return Ok(true);
+        }
+        let other =
             sql::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
                 .bind(id.as_str())
                 .bind(at.as_micros())
                 .bind(key_fingerprint)
-                .execute(self.write())
+                .execute(self.write_quietly())
                 .await?;
-        }
-        Ok(())
+        self.notable |= other.rows_affected() > 0;
+        Ok(other.rows_affected() > 0)
     }
 
     /// It stops.

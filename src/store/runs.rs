@@ -190,9 +190,9 @@ impl Transaction {
         Ok(abandoned)
     }
 
-    /// Adds to a run of this node that was given up that it ended after all.
-    pub async fn note_late_end(&mut self, id: ExecutionId, node: &NodeId, text: &str) -> Result<(), Error> {
-        sql::query(
+    /// Adds to a run of this node that was given up that it ended after all. False if it was not given up.
+    pub async fn note_late_end(&mut self, id: ExecutionId, node: &NodeId, text: &str) -> Result<bool, Error> {
+        let noted = sql::query(
             "update executions set message = coalesce(message || '; ', '') || $4
              where id = $1 and node = $2 and outcome = $3",
         )
@@ -202,7 +202,7 @@ impl Transaction {
         .bind(text)
         .execute(self.write())
         .await?;
-        Ok(())
+        Ok(noted.rows_affected() > 0)
     }
 
     /// Deletes ended runs older than `age`, but never the newest `keep` of a dispatcher. How many went.

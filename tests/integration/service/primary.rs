@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use switchboard::base::clock::{Clock as _, ManualClock, Timestamp};
 use switchboard::base::id::NodeId;
 use switchboard::config::job::Schedule;
-use switchboard::model::execution::{Execution, Outcome};
+use switchboard::model::execution::{Cause, Execution, Outcome};
 use switchboard::protocol::state::Activity;
 use switchboard::service::dispatcher::Dispatcher;
 use switchboard::store::Store;
+use switchboard::store::executions::NewExecution;
 use tempfile::tempdir;
 
 use crate::service::mirror::Mirror;
@@ -159,7 +161,9 @@ async fn a_primary_that_is_asked_hands_over_and_finishes_what_it_runs() {
     primary_becomes(&second.store, &third.id).await;
     assert!(asked.elapsed() < Duration::from_secs(2), "after {:?}", asked.elapsed());
     let mirror = Mirror::watching(&third).await;
-    mirror.until(|seen| seen.dispatcher("job").running.len() == 1).await;
+    mirror
+        .until(|seen| seen.dispatcher("job").running.len() == 1 && seen.dispatcher("job").activity == Activity::Running)
+        .await;
     let waiting = ask(&third.store, "job").await;
     // one run at a time, also over two nodes
     assert_eq!(third.store.execution(waiting).await.unwrap().unwrap().started_at, None);
@@ -264,6 +268,9 @@ async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
     assert!(transaction.holds_lead(&a, first).await.unwrap());
     assert!(transaction.renew_lead(&a, first, term).await.unwrap());
     assert!(!transaction.renew_lead(&b, first, term).await.unwrap());
+    // its holder relies on it, whatever Service.StaleTime is now
+    assert!(transaction.renew_lead(&a, first, Duration::ZERO).await.unwrap());
+    assert!(transaction.holds_lead(&a, first).await.unwrap(), "a term does not become shorter");
     // the same node, started again
     let second = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
     assert!(second > first);
@@ -283,4 +290,74 @@ async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
     assert!(transaction.renew_lead(&b, third, term).await.unwrap(), "nobody took it");
     assert!(transaction.take_lead(&a, term, true).await.unwrap().is_some(), "alone, nobody has to be waited for");
     transaction.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_the_database_says_began_here_and_did_not_is_ended_and_said() {
+    let data = tempdir().unwrap();
+    let clock = ManualClock::new(Timestamp::from_micros(1_800_000_000_000_000));
+    let (jobs, steps) = held("job", false);
+    let node = Setup { clock: clock.clone(), ..Setup::new() }.start(data.path(), jobs).await;
+    // as a claim leaves it whose answer was lost
+    let new = NewExecution {
+        dispatcher: "job".into(),
+        cause: Cause::Schedule,
+        requested_by: None,
+        queued_at: clock.now(),
+        after: None,
+        idempotency_key: None,
+        retry_of: None,
+    };
+    let mut transaction = node.store.begin().await.unwrap();
+    let lost = transaction.begin_execution(&new, &node.id, 1).await.unwrap().unwrap();
+    transaction.commit().await.unwrap();
+    clock.advance(Duration::from_mins(2));
+    node.ask("job").await;
+    let ended = run_of(&node.store, "job", |job| job.id == lost.id && job.outcome.is_some()).await;
+    assert_eq!(ended.outcome, Some(Outcome::Cancelled));
+    assert!(ended.message.unwrap().starts_with("not begun"));
+    // its dispatcher goes on
+    steps.begun(1).await;
+    steps.lets.add_permits(1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_removed_and_lives_is_known_again() {
+    let data = tempdir().unwrap();
+    let node = one_of_several().start(data.path(), Vec::new()).await;
+    let mut transaction = node.store.begin().await.unwrap();
+    assert!(transaction.remove_node(&node.id).await.unwrap());
+    transaction.commit().await.unwrap();
+    let known = eventually(&node.store, "the node", async || {
+        node.store.nodes().await.unwrap().into_iter().find(|known| known.id == node.id)
+    })
+    .await;
+    assert!(known.key_fingerprint.is_some() && known.stopped_at.is_none());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_outlives_its_term_is_ended_when_its_node_loses_the_database() {
+    let data = tempdir().unwrap();
+    let (job, steps) = played(definition("job", Schedule::Manual), |_| Act::UntilCancelled);
+    let jobs: Vec<Arc<dyn Dispatcher>> = vec![job];
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs).await;
+    knows_of(&first.store, &first.id, &second.id).await;
+    let run = first.ask("job").await;
+    steps.begun(1).await;
+    let mut transaction = second.store.begin().await.unwrap();
+    assert!(transaction.ask_hand_over("ann", None).await.unwrap());
+    transaction.commit().await.unwrap();
+    primary_becomes(&second.store, &second.id).await;
+    let mirror = Mirror::watching(&first).await;
+    assert_eq!(mirror.now().dispatcher("job").running.len(), 1, "it goes on");
+    let lock = second.store.begin().await.unwrap();
+    mirror.until(|seen| seen.dispatcher("job").running.is_empty()).await;
+    drop(lock);
+    let ended = run_of(&first.store, "job", |job| job.id == run && job.outcome.is_some()).await;
+    assert!(matches!(ended.outcome, Some(Outcome::Cancelled | Outcome::Abandoned)), "{ended:?}");
+    first.stop().await;
+    second.stop().await;
 }
