@@ -94,6 +94,10 @@ export class Intake {
   /** Begins anew: nothing is known. Lines below `level` are not wanted. */
   restart(cursor = null, level = 0) {
     this.cursor = cursor;
+    /** Where the life before was left, until the next one tells anything: it is told of again to whoever goes on from there. */
+    this.left = null;
+    /** Whose lines the last ones were. */
+    this.node = null;
     /** The place that was acknowledged last. */
     this.acked = null;
     this.level = level;
@@ -103,7 +107,10 @@ export class Intake {
   }
 
   /** The place to go on from, as the server wants it; null if nothing is known. */
-  get since() { return this.cursor ? `${this.cursor.epoch}:${this.cursor.seq}` : null; }
+  get since() {
+    const at = this.left ?? this.cursor;
+    return at ? `${at.epoch}:${at.seq}` : null;
+  }
 
   /** The place to acknowledge, each once; null if there is none. */
   acknowledge() {
@@ -123,13 +130,16 @@ export class Intake {
 
   takeRestart(message) {
     if (this.cursor?.epoch === message.epoch) return [];
+    this.left ??= this.cursor;
     this.cursor = { epoch: message.epoch, seq: 0 };
+    this.node = message.node ?? null;
     const { epoch, node, before, primary, from, to, at } = message;
     return [{ kind: 'restart', epoch, node, before, primary, fromVersion: from, toVersion: to, ms: at }];
   }
 
   takeGap(message) {
-    const rows = this.enter(message.epoch);
+    const rows = this.enter(message);
+    this.left = null;
     let { from, by_level: byLevel } = message;
     if (this.cursor && this.cursor.seq >= from) {
       if (this.cursor.seq >= message.to) return rows;
@@ -149,7 +159,9 @@ export class Intake {
   }
 
   takeLines(message) {
-    const rows = this.enter(message.epoch);
+    const rows = this.enter(message);
+    this.left = null;
+    this.node = message.node ?? this.node;
     for (const [seq, ms, level, source, execution, stream, text] of message.rows) {
       if (this.cursor?.epoch === message.epoch && seq <= this.cursor.seq) {
         this.repeated += 1;
@@ -164,10 +176,10 @@ export class Intake {
   }
 
   /** A message of another life without a word in between: the separator is made here. */
-  enter(epoch) {
+  enter({ epoch, node }) {
     if (!this.cursor || this.cursor.epoch === epoch) return [];
     this.cursor = { epoch, seq: 0 };
-    return [{ kind: 'restart', epoch, fromVersion: null, toVersion: null, ms: null }];
+    return [{ kind: 'restart', epoch, node, before: this.node, primary: false, fromVersion: null, toVersion: null, ms: null }];
   }
 }
 

@@ -48,7 +48,7 @@ export const words = {
   skipped: (count, known) => `${plural(count, 'line', 'lines')} came while you paused and did not fit into this tab${known ? ` (${known})` : ''}; the download has them`,
   turn: (node, before, primary) =>
     primary ? `${node} is the primary now (was ${before})` : `lines of ${node} from here on (before: ${before})`,
-  restart: (from, to, at) => `service restarted${at ? ` ${at}` : ''}${from && to ? ` (version ${from} → ${to})` : to ? ` (version ${to})` : ''}`,
+  restart: (from, to, at) => `the service was restarted${at ? ` ${at}` : ''}${from && to ? ` (version ${from} → ${to})` : to ? ` (version ${to})` : ''}`,
   levels: ['trace', 'debug', 'info', 'warn', 'error'],
   footer: (shown, hidden, lost, last) =>
     `${plural(shown, 'line', 'lines')} here · ${hidden.toLocaleString('en')} hidden by the filter · ${lost.toLocaleString('en')} lost · ${last}`,

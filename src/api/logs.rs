@@ -85,13 +85,14 @@ async fn page(api: &Api, since: Option<Cursor>, wanted: &Wanted) -> Result<LogsA
                     page.take_newest(piece, reader.filter());
                 }
                 page.take_lines(&lines, reader.filter());
+                page.answer.next = reader.at();
                 return Ok(page.answer(false));
             }
             Step::Kept(kept) => {
                 if !kept.pieces.into_iter().all(|piece| page.take(piece, reader.filter())) {
                     return Ok(page.answer(true));
                 }
-                page.answer.next = Some(kept.at);
+                page.answer.next = reader.at();
             }
             Step::Held(at) => {
                 let lines = api.hub.lines(Some(at), reader.filter(), page.room());
@@ -101,6 +102,7 @@ async fn page(api: &Api, since: Option<Cursor>, wanted: &Wanted) -> Result<LogsA
                 if let Some(at) = page.answer.next {
                     reader.reached(at);
                 }
+                page.answer.next = reader.at();
                 if !lines.more {
                     return Ok(page.answer(false));
                 }
@@ -147,7 +149,9 @@ impl Page {
                     None => self.answer.gap = Some(gap),
                 }
             }
-            Piece::Hidden(..) | Piece::Restart(..) => {}
+            // who stands there is told of it again; the place of a life alone does not say what was read between its lines
+            Piece::Restart(..) => return true,
+            Piece::Hidden(..) => {}
         }
         self.answer.next = Some(end);
         true

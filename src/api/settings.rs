@@ -121,7 +121,7 @@ impl Known {
         let stored = api.store.settings().await?;
         let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&api.fixed, pairs);
-        let applied = applied::of_living_nodes(&api.store, api.clock.now()).await?;
+        let applied = applied::of_living_nodes(&api.store, &api.fixed, api.clock.now()).await?;
         let stored = stored.into_iter().map(|setting| (setting.name.clone(), setting)).collect();
         Ok(Self { stored, settings, applied })
     }

@@ -74,7 +74,7 @@ pub(crate) async fn nodes_now(api: &Api) -> Result<NodesAnswer, ApiError> {
     let now = api.clock.now();
     let settings = Arc::clone(&api.settings.borrow());
     let cluster = Cluster::read(&api.store, &settings, now).await?;
-    let applied = applied::of_living_nodes(&api.store, now).await?;
+    let applied = applied::of_living_nodes(&api.store, &api.fixed, now).await?;
     let stopping = api.hub.node().filter(|_| api.hub.is_stopping());
     let nodes = cluster.nodes.iter().map(|node| NodeItem {
         stopping: stopping.as_ref().is_some_and(|heard| heard.id == node.id),

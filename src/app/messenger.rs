@@ -343,7 +343,9 @@ impl Applier {
             // it can't change while the process runs
             return Ok(None);
         }
-        let Some(state) = control::keys::end_overlap(store, clock).await? else { return Ok(None) };
+        let Some(state) = control::keys::end_overlap(store, clock, settings.duration(name::STALE_TIME)).await? else {
+            return Ok(None);
+        };
         if state.current.fingerprint() != self.keys.fingerprint() {
             tracing::info!("the messenger's key is {}… now", state.current.fingerprint());
             self.keys.rotate(state.current);

@@ -8,8 +8,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use crate::base::clock::{SharedClock, Timestamp};
-use crate::config::schema::name::{FORMER_MESSENGER_KEY, MESSENGER_KEY, STALE_TIME};
-use crate::config::settings::{Fixed, Settings};
+use crate::config::schema::name::{FORMER_MESSENGER_KEY, MESSENGER_KEY};
 use crate::control::{Actor, Control, Refusal};
 use crate::messenger::secure::keys::Key;
 use crate::model::node::Node;
@@ -65,13 +64,6 @@ pub async fn current(store: &Store) -> Result<Option<KeyState>, Error> {
     }))
 }
 
-/// How long a silent node is taken to live still, as the database says.
-async fn patience(store: &Store) -> Result<Duration, Error> {
-    let stored = store.settings().await?;
-    let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
-    Ok(Settings::resolve(&Fixed::default(), pairs).0.duration(STALE_TIME))
-}
-
 /// The keys; makes the first one if there is none yet, exactly once however many nodes start together.
 ///
 /// # Errors
@@ -89,15 +81,15 @@ pub async fn settle(store: &Store, clock: &SharedClock) -> Result<KeyState, Erro
 }
 
 /// Erases the former key if the overlap is over ([`KeyState::overlap_is_over`]), and gives the keys as they are then. Any
-/// node may call it, as often as it likes: every second while there is a former key is right.
+/// node may call it, as often as it likes: every second while there is a former key is right. `patience`: how long a silent
+/// node is taken to live still.
 ///
 /// # Errors
 /// If the database fails, or what it holds is no key.
-pub async fn end_overlap(store: &Store, clock: &SharedClock) -> Result<Option<KeyState>, Error> {
+pub async fn end_overlap(store: &Store, clock: &SharedClock, patience: Duration) -> Result<Option<KeyState>, Error> {
     let is_over = async || {
         let Some(state) = current(store).await? else { return Ok((None, false)) };
-        let over =
-            state.former.is_some() && state.overlap_is_over(&store.nodes().await?, clock.now(), patience(store).await?);
+        let over = state.former.is_some() && state.overlap_is_over(&store.nodes().await?, clock.now(), patience);
         Ok::<_, Error>((Some(state), over))
     };
     if let (state, false) = is_over().await? {

@@ -82,15 +82,16 @@ impl Applied {
     }
 }
 
-/// Every setting on every living node, in the order of the settings page.
+/// Every setting on every living node, in the order of the settings page. `fixed`: what this node fixes; it decides here for how
+/// long a silent node is taken to live.
 ///
 /// # Errors
 /// If the database can't be read.
-pub async fn of_living_nodes(store: &Store, now: Timestamp) -> Result<Vec<Applied>, Error> {
+pub async fn of_living_nodes(store: &Store, fixed: &Fixed, now: Timestamp) -> Result<Vec<Applied>, Error> {
     let stored = store.settings().await?;
     let pairs = stored.iter().map(|row| (row.name.as_str(), row.value.as_str()));
-    let (settings, _) = Settings::resolve(&Fixed::default(), pairs);
-    let patience = settings.duration(STALE_TIME);
+    let (settings, _) = Settings::resolve(&Fixed::default(), pairs.clone());
+    let patience = Settings::resolve(fixed, pairs).0.duration(STALE_TIME);
     let mut nodes = store.nodes().await?;
     nodes.retain(|node| node.lives(now, patience));
     let told: BTreeMap<_, _> =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::id::Epoch;
 use crate::base::ring::Counts;
 use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
@@ -48,22 +49,39 @@ impl Item {
     }
 }
 
-/// One life: items without holes, from the first held to `last`.
+/// Which stretch of a log it is. A node that is primary again goes on counting where it was left: its lines of before and those
+/// of now are two stretches, with those of others between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    /// Rises from stretch to stretch, whatever their lives.
+    pub(crate) number: u64,
+    pub(crate) epoch: Epoch,
+    /// The last line of its life that was known when it began.
+    pub(crate) after: u64,
+}
+
+impl Stretch {
+    /// What was read up to here was read in this stretch; where it begins, that was the one before.
+    pub(crate) const fn has_read(self, seq: u64) -> bool {
+        self.after < seq || (self.after == 0 && seq == 0)
+    }
+}
+
+/// One life, as long as its node was primary at a stretch: items without holes, from the first held to `last`.
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) facts: LifeFacts,
+    pub(crate) stretch: Stretch,
     pub(crate) items: VecDeque<Item>,
     pub(crate) last: u64,
-    /// The last line that was known when it became the newest life, again or for the first time.
-    pub(crate) resumed_after: u64,
     /// Levels of lines that made room, the last of them that of the line before the first held.
     lost: VecDeque<u8>,
 }
 
 impl Life {
     /// Nothing of it yet.
-    pub(crate) const fn new(facts: LifeFacts) -> Self {
-        Self { facts, items: VecDeque::new(), last: 0, resumed_after: 0, lost: VecDeque::new() }
+    pub(crate) const fn new(facts: LifeFacts, stretch: Stretch) -> Self {
+        Self { facts, stretch, items: VecDeque::new(), last: stretch.after, lost: VecDeque::new() }
     }
 
     /// The number of the first item held; that of the next line, if none is.

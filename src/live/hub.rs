@@ -259,19 +259,14 @@ impl Hub {
         }
     }
 
-    /// How a place in a log lies to what is held of it.
-    pub fn reach(&self, at: Cursor) -> Reach {
-        self.log().reach(at)
+    /// How a place in a log lies to what is held of it; `entered` is the stretch whose beginning it is, if it is no end.
+    pub fn reach(&self, at: Cursor, entered: Option<u64>) -> Reach {
+        self.log().reach(at, entered)
     }
 
     /// The life of the service node whose lines come now; none before anything was heard.
     pub fn life(&self) -> Option<LifeFacts> {
         self.log().current().cloned()
-    }
-
-    /// The lives of service nodes of which lines are held, oldest first.
-    pub(crate) fn lives(&self) -> Vec<LifeFacts> {
-        self.log().lives().cloned().collect()
     }
 
     /// How many messages of the service node could not be read since the start.

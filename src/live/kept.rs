@@ -44,8 +44,8 @@ pub(crate) struct Found {
 pub(crate) enum Upto<'a> {
     /// To this number of the same life: from there on a ring has them.
     Line(u64),
-    /// Over later lives, to the beginning of one of these.
-    Lives(&'a [Epoch]),
+    /// Over later lives, to the beginning of one of these; of its own life to this number.
+    Lives(&'a [Epoch], u64),
 }
 
 /// Tells the levels of the lines `from..=to` of a life that were in a ring once, as far as they are known.
@@ -59,7 +59,22 @@ pub(crate) async fn after(
     filter: &LineFilter,
     levels: Levels<'_>,
 ) -> Result<Found, Error> {
-    Ok(weave(store.kept_after(at, ROWS, BYTES).await?, at, upto, filter, levels))
+    let rows = store.kept_after(at, ROWS, BYTES).await?;
+    let mut left = Vec::<Cursor>::new();
+    for epoch in rows.rows.iter().map(KeptRow::epoch).filter(|epoch| *epoch != at.epoch) {
+        if left.iter().all(|known| known.epoch != epoch) {
+            left.push(Cursor { epoch, seq: store.kept_before(at, epoch).await? });
+        }
+    }
+    let mut found = weave(rows, at, left, upto, filter, levels);
+    let first = found
+        .pieces
+        .iter_mut()
+        .find_map(|piece| if let Piece::Restart(_, restart) = piece { Some(restart) } else { None });
+    if let Some(restart) = first.filter(|restart| restart.before.is_none()) {
+        restart.before = store.kept_node(at.epoch).await?;
+    }
+    Ok(found)
 }
 
 /// The newest kept lines that match and are older than what the hub holds (from `first` on), at most `most`.
@@ -90,23 +105,36 @@ pub(crate) fn left_of(gap: LogGap, epoch: Epoch, older: &[Piece], filter: &LineF
     }
 }
 
-/// Puts kept rows together: what is missing between them is a gap, if it could have been wanted.
-fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, levels: Levels<'_>) -> Found {
+/// Puts kept rows together: what is missing between them is a gap, if it could have been wanted. `left`: where other lives were
+/// left before.
+fn weave(
+    rows: KeptAfter,
+    at: Cursor,
+    mut left: Vec<Cursor>,
+    upto: Upto<'_>,
+    filter: &LineFilter,
+    levels: Levels<'_>,
+) -> Found {
     let mut found = Found { pieces: Vec::new(), at, more: rows.full, hidden: Counts::default() };
-    let last = if let Upto::Line(last) = upto { last } else { u64::MAX };
+    let (last, own) = match upto {
+        Upto::Line(last) => (last, last),
+        Upto::Lives(_, own) => (u64::MAX, own),
+    };
     let mut anchored = rows.anchored;
-    // whether a life was seen that is read elsewhere, and the places where others were left
-    let (mut stopped, mut left) = (false, Vec::<Cursor>::new());
+    // whether a life was seen that is read elsewhere
+    let mut stopped = false;
     let mut before: Option<NodeId> = None;
     for row in rows.rows {
         let (node, epoch, from, to) = match &row {
             KeptRow::Line(line) => (&line.node, line.epoch, line.seq, line.seq),
-            KeptRow::Gap(node, epoch, gap) => (node, *epoch, gap.from, gap.to.min(last)),
+            KeptRow::Gap(node, epoch, gap) => {
+                (node, *epoch, gap.from, gap.to.min(if *epoch == at.epoch { own } else { last }))
+            }
         };
         if epoch != found.at.epoch {
             stopped |= match upto {
                 Upto::Line(_) => true,
-                Upto::Lives(lives) => lives.contains(&epoch),
+                Upto::Lives(lives, _) => lives.contains(&epoch),
             };
             if stopped {
                 // not the end of this life: where several service nodes write, their rows stand between each other
@@ -123,7 +151,8 @@ fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, level
             found.more = false;
             break;
         }
-        if to <= found.at.seq {
+        let read_elsewhere = matches!(upto, Upto::Lives(..)) && epoch == at.epoch && from > own;
+        if to <= found.at.seq || read_elsewhere {
             continue;
         }
         if from - 1 > found.at.seq {
@@ -141,11 +170,9 @@ fn weave(rows: KeptAfter, at: Cursor, upto: Upto<'_>, filter: &LineFilter, level
         found.at.seq = to;
     }
     found.more &= found.at != at;
-    if let Upto::Line(last) = upto
-        && !found.more
-        && found.at.seq < last
-    {
-        found.hole(last, false, filter, levels);
+    // of a life that is not over nobody knows the last number
+    if own < u64::MAX && !found.more && found.at.epoch == at.epoch && found.at.seq < own {
+        found.hole(own, false, filter, levels);
     }
     found.tell_hidden();
     found
@@ -273,7 +300,7 @@ mod tests {
 
     /// The first part of what is kept: whether it is all of it is not known.
     fn woven(rows: Vec<KeptRow>, at: Cursor, upto: Upto<'_>, full: bool, filter: &LineFilter) -> Found {
-        weave(KeptAfter { rows, full, anchored: false }, at, upto, filter, &nothing_known)
+        weave(KeptAfter { rows, full, anchored: false }, at, Vec::new(), upto, filter, &nothing_known)
     }
 
     /// As text: `3` a line, `4-6` a gap, `|` a restart.
@@ -299,7 +326,7 @@ mod tests {
         assert_eq!(told(&found.pieces), "4");
         let found = woven(info([]), at(3), Upto::Line(8), false, &all);
         assert_eq!((told(&found.pieces).as_str(), found.at), ("4-8", at(8)));
-        let found = woven(info([]), at(3), Upto::Lives(&[]), false, &all);
+        let found = woven(info([]), at(3), Upto::Lives(&[], u64::MAX), false, &all);
         assert_eq!((told(&found.pieces).as_str(), found.at), ("", at(3)));
     }
 
@@ -314,7 +341,7 @@ mod tests {
         let (between, present) = (Epoch::from_u64(8), Epoch::from_u64(9));
         let mut rows = info([4]);
         rows.extend([line(between, 1, Level::Info), line(between, 3, Level::Info), line(present, 1, Level::Info)]);
-        let found = woven(rows, at(3), Upto::Lives(&[present]), true, &LineFilter::default());
+        let found = woven(rows, at(3), Upto::Lives(&[present], u64::MAX), true, &LineFilter::default());
         assert_eq!(told(&found.pieces), "4 | 1 2-2 3");
         assert_eq!((found.at, found.more), (Cursor { epoch: between, seq: 3 }, true), "the next look finds no more");
     }
@@ -327,11 +354,11 @@ mod tests {
             rows.extend([line(LIFE, seq, Level::Info), line(other, others, Level::Info)]);
         }
         let all = LineFilter::default();
-        for upto in [Upto::Lives(&[other]), Upto::Line(6)] {
+        for upto in [Upto::Lives(&[other], u64::MAX), Upto::Line(6)] {
             let found = woven(rows.clone(), at(3), upto, false, &all);
             assert_eq!((told(&found.pieces).as_str(), found.at), ("4 5 6", at(6)), "{upto:?}");
         }
-        let found = woven(rows, at(3), Upto::Lives(&[]), false, &all);
+        let found = woven(rows, at(3), Upto::Lives(&[], u64::MAX), false, &all);
         assert_eq!(told(&found.pieces), "4 | 1 | 5 | 2 | 6 | 3");
     }
 
@@ -352,7 +379,10 @@ mod tests {
         let rows = || vec![line(LIFE, 4, Level::Warn)];
         assert_eq!(told(&woven(rows(), at(1), Upto::Line(4), false, &warnings).pieces), "2-3 4");
         let anchored = KeptAfter { rows: rows(), full: false, anchored: true };
-        assert_eq!(told(&weave(anchored, at(1), Upto::Line(4), &warnings, &nothing_known).pieces), "4 (2 to 4)");
+        assert_eq!(
+            told(&weave(anchored, at(1), Vec::new(), Upto::Line(4), &warnings, &nothing_known).pieces),
+            "4 (2 to 4)"
+        );
     }
 
     #[test]
@@ -361,7 +391,7 @@ mod tests {
             |_, from: u64, to: u64| if (from, to) == (2, 3) { [0, 1, 0, 0, 1] } else { [0, to + 1 - from, 0, 0, 0] };
         let rows = || KeptAfter { rows: info([1, 4]), full: false, anchored: true };
         let warnings = LineFilter { level: Some(Level::Warn), ..LineFilter::default() };
-        let found = weave(rows(), at(0), Upto::Line(6), &warnings, &levels);
+        let found = weave(rows(), at(0), Vec::new(), Upto::Line(6), &warnings, &levels);
         let gap = LogGap { from: 2, to: 3, by_level: [0, 1, 0, 0, 1] };
         let before = Piece::Hidden(at(1), [0, 0, 1, 0, 0]);
         let after = Piece::Hidden(at(6), [0, 2, 1, 0, 0]);

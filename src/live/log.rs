@@ -7,13 +7,16 @@ use bytes::Bytes;
 
 use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
-use crate::live::held::{Item, Life, NumberedLine, add, join};
+use crate::live::held::{Item, Life, NumberedLine, Stretch, add, join};
 use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
 use crate::protocol::LogBatch;
 
-/// Lines of so many lives of service nodes are held, the oldest make room.
-const LIVES: usize = 8;
+/// Lines of so many stretches of service nodes' lives are held, the oldest make room.
+const STRETCHES: usize = 8;
+
+/// Of so many stretches that made room it is remembered where they stood.
+const REMEMBERED: usize = 256;
 
 /// One call looks at so many lines at most, whether they match or not, so that nobody else waits long for the ring.
 const LOOKED_AT: usize = 8192;
@@ -38,17 +41,22 @@ pub enum Reach {
     Held,
     /// Its life is held, but only from this number on: what lies between made room, or never came here.
     Older(u64),
-    /// Everything held of its life was read, and the next one has begun. What the service node wrote last in it while nobody
-    /// watched never came here: only kept rows tell.
+    /// Everything held up to the next change of primary was read. What the service node wrote last while nobody watched never
+    /// came here: only kept rows tell.
     Over,
-    /// Nothing of its life is held.
+    /// Nothing of its life is held, or not of that stretch of it.
     Unknown,
 }
 
 /// The ring. Bounded in lines and bytes over all lives together; the newest line always stays.
 #[derive(Debug)]
 pub(crate) struct Log {
+    /// One after the other, as they were primary; the same life more than once, if others were in between.
     lives: VecDeque<Life>,
+    /// Those of which nothing is held any more, and where they ended.
+    gone: VecDeque<(Stretch, u64)>,
+    /// So many stretches have begun.
+    begun: u64,
     lines: usize,
     bytes: usize,
     most_lines: usize,
@@ -59,7 +67,16 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(most_lines: usize, most_bytes: usize) -> Self {
-        Self { lives: VecDeque::new(), lines: 0, bytes: 0, most_lines: most_lines.max(1), most_bytes, published: 0 }
+        Self {
+            lives: VecDeque::new(),
+            gone: VecDeque::new(),
+            begun: 0,
+            lines: 0,
+            bytes: 0,
+            most_lines: most_lines.max(1),
+            most_bytes,
+            published: 0,
+        }
     }
 
     pub(crate) fn resize(&mut self, most_lines: usize, most_bytes: usize) {
@@ -73,33 +90,44 @@ impl Log {
     }
 
     /// Lines from here on are of this life. False if it goes on already. One that was left for another service node's goes on
-    /// where it was left.
+    /// where it was left, in a stretch of its own: who reads what it wrote before reads the other's lines in between.
     pub(crate) fn begin(&mut self, facts: &LifeFacts) -> bool {
         if let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == facts.epoch) {
             life.facts = facts.clone();
             return false;
         }
-        let known = self.lives.iter().position(|life| life.facts.epoch == facts.epoch);
-        let mut life = known.and_then(|at| self.lives.remove(at)).unwrap_or_else(|| Life::new(facts.clone()));
-        if self.lives.len() == LIVES {
-            self.lives.pop_front();
+        if self.lives.len() == STRETCHES {
+            self.drop_oldest();
         }
-        life.facts = facts.clone();
-        life.resumed_after = life.last;
-        let last = life.last;
-        self.lives.push_back(life);
-        (self.lines, self.bytes) = (0, 0);
-        for item in self.lives.iter().flat_map(|life| &life.items) {
-            self.lines += usize::from(matches!(item, Item::Line(_)));
-            self.bytes += item.weight();
-        }
-        self.published = last;
+        let known = self.stretches().rev().find(|(stretch, _)| stretch.epoch == facts.epoch);
+        let after = known.map_or(0, |(_, last)| last);
+        self.begun += 1;
+        let stretch = Stretch { number: self.begun, epoch: facts.epoch, after };
+        self.lives.push_back(Life::new(facts.clone(), stretch));
+        self.published = after;
         true
     }
 
-    /// After which line of a life those go on that come from the life before it: its lines up to there were read before.
-    pub(crate) fn entry(&self, epoch: Epoch) -> u64 {
-        self.lives.iter().find(|life| life.facts.epoch == epoch).map_or(0, |life| life.resumed_after)
+    /// All that are known, oldest first, and where each ends.
+    fn stretches(&self) -> impl DoubleEndedIterator<Item = (Stretch, u64)> {
+        self.gone.iter().copied().chain(self.lives.iter().map(|life| (life.stretch, life.last)))
+    }
+
+    /// In which stretch a reader stands; `entered`, if it came to the beginning of one and read nothing of it yet.
+    pub(crate) fn stretch_of(&self, at: Cursor, entered: Option<u64>) -> Option<Stretch> {
+        let own = || self.stretches().filter(|(stretch, _)| stretch.epoch == at.epoch);
+        if let Some(number) = entered {
+            return own().map(|(stretch, _)| stretch).find(|stretch| stretch.number == number);
+        }
+        let mut read = own().filter(|(stretch, _)| stretch.has_read(at.seq));
+        let first = read.find(|(_, last)| at.seq <= *last);
+        first.or_else(|| own().rfind(|(stretch, _)| stretch.has_read(at.seq))).map(|(stretch, _)| stretch)
+    }
+
+    /// The end of the stretch before this one.
+    pub(crate) fn end_before(&self, number: u64) -> Option<Cursor> {
+        let (stretch, last) = self.stretches().rfind(|(stretch, _)| stretch.number < number)?;
+        Some(Cursor { epoch: stretch.epoch, seq: last })
     }
 
     /// Takes a batch of the life that goes on. What is known already is passed over; numbers nobody speaks of become a gap.
@@ -138,8 +166,10 @@ impl Log {
         more
     }
 
-    pub(crate) fn reach(&self, at: Cursor) -> Reach {
-        let Some(life) = self.lives.iter().find(|life| life.facts.epoch == at.epoch) else {
+    /// How a place lies to what is held; `entered` as for [`Log::stretch_of`].
+    pub(crate) fn reach(&self, at: Cursor, entered: Option<u64>) -> Reach {
+        let own = self.stretch_of(at, entered);
+        let Some(life) = own.and_then(|own| self.lives.iter().find(|life| life.stretch == own)) else {
             return Reach::Unknown;
         };
         let next = at.seq.saturating_add(1);
@@ -152,13 +182,30 @@ impl Log {
 
     /// The levels of lines that made room or never came here, as far as it is known of each which one it had.
     pub(crate) fn lost_levels(&self, epoch: Epoch, from: u64, to: u64) -> Counts {
-        let life = self.lives.iter().find(|life| life.facts.epoch == epoch);
-        life.map_or_else(Counts::default, |life| life.lost_levels(from, to))
+        let mut counts = Counts::default();
+        for life in self.lives.iter().filter(|life| life.facts.epoch == epoch) {
+            let (from, to) = (from.max(life.stretch.after + 1), to.min(life.last));
+            if from <= to {
+                add(&mut counts, life.lost_levels(from, to));
+            }
+        }
+        counts
     }
 
-    /// Every life that is held, oldest first.
-    pub(crate) fn lives(&self) -> impl Iterator<Item = &LifeFacts> {
-        self.lives.iter().map(|life| &life.facts)
+    /// Every stretch that is held, oldest first, and of which life it is.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (Stretch, &LifeFacts)> {
+        self.lives.iter().map(|life| (life.stretch, &life.facts))
+    }
+
+    /// Every stretch that is held after this one.
+    pub(crate) fn held_after(&self, number: u64) -> Vec<(Stretch, LifeFacts)> {
+        let later = self.held().filter(|(stretch, _)| stretch.number > number);
+        later.map(|(stretch, life)| (stretch, life.clone())).collect()
+    }
+
+    /// Of which life a stretch is, if it is held.
+    pub(crate) fn life_of(&self, own: Stretch) -> Option<LifeFacts> {
+        self.held().find(|(stretch, _)| *stretch == own).map(|(_, life)| life.clone())
     }
 
     /// The newest life that is held.
@@ -172,7 +219,9 @@ impl Log {
         let Some(at) = since else {
             return self.newest(most, matches);
         };
-        match self.lives.iter().find(|life| life.facts.epoch == at.epoch) {
+        // whoever stands where one stretch ends and the next begins was led to the next
+        let holds = |life: &&Life| life.facts.epoch == at.epoch && life.stretch.after <= at.seq;
+        match self.lives.iter().rfind(holds) {
             Some(life) => self.read_life(life, at.seq, most, matches),
             None => Read { next: at.seq, more: true, ..Read::default() },
         }
@@ -223,7 +272,7 @@ impl Log {
     }
 
     fn is_newest(&self, life: &Life) -> bool {
-        self.lives.back().is_some_and(|back| back.facts.epoch == life.facts.epoch)
+        self.lives.back().is_some_and(|back| back.stretch == life.stretch)
     }
 
     fn newest(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
@@ -269,11 +318,21 @@ impl Log {
                     life.forget(&item);
                 }
                 None if last => return,
-                None => {
-                    self.lives.pop_front();
-                }
+                None => self.drop_oldest(),
             }
         }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(life) = self.lives.pop_front() else { return };
+        for item in &life.items {
+            self.lines -= usize::from(matches!(item, Item::Line(_)));
+            self.bytes -= item.weight();
+        }
+        if self.gone.len() == REMEMBERED {
+            self.gone.pop_front();
+        }
+        self.gone.push_back((life.stretch, life.last));
     }
 }
 
@@ -345,12 +404,33 @@ pub(crate) mod tests {
         assert!(log.begin(&life(1)));
         log.append(batch(1, None, 1..=5));
         log.publish();
-        let entered = Cursor { epoch: Epoch::from_u64(1), seq: log.entry(Epoch::from_u64(1)) };
-        let lines = log.read(Some(entered), 100, |_| true).lines;
-        assert_eq!(lines.iter().map(|line| line.0).collect::<Vec<_>>(), [4, 5]);
-        assert_eq!(log.read(None, 100, |_| true).lines.len(), 5);
-        assert_eq!(log.reach(Cursor { epoch: Epoch::from_u64(2), seq: 2 }), Reach::Over);
-        assert_eq!(log.entry(Epoch::from_u64(2)), 0);
+        // who was behind comes to the other's lines before those that it wrote since
+        assert_eq!(seqs(&log.read(Some(at(1, 1)), 100, all)), [2, 3]);
+        assert_eq!(
+            [at(1, 1), at(1, 3), at(2, 2)].map(|at| log.reach(at, None)),
+            [Reach::Held, Reach::Over, Reach::Over]
+        );
+        let again = log.held_after(2);
+        let (stretch, _) = &again[0];
+        assert_eq!((again.len(), stretch.after, log.end_before(stretch.number)), (1, 3, Some(at(2, 2))));
+        assert_eq!(log.reach(at(1, 3), Some(stretch.number)), Reach::Held);
+        assert_eq!(seqs(&log.read(Some(at(1, 3)), 100, all)), [4, 5]);
+        assert_eq!(log.reach(at(1, 5), None), Reach::Held);
+    }
+
+    #[test]
+    fn a_life_of_which_nothing_is_held_goes_on_where_it_was_left_too() {
+        let mut log = log(3);
+        log.append(batch(1, None, 1..=3));
+        log.begin(&life(2));
+        log.append(batch(2, None, 1..=5));
+        assert!(log.held_after(1).len() == 1 && log.reach(at(1, 3), None) == Reach::Unknown);
+        log.begin(&life(1));
+        log.append(batch(1, None, 1..=4));
+        log.publish();
+        assert_eq!(seqs(&log.read(None, 100, all)), [4]);
+        let own = log.stretch_of(at(1, 2), None).unwrap();
+        assert_eq!((own.number, log.held_after(own.number).len()), (1, 2));
     }
 
     fn log(most_lines: usize) -> Log {
@@ -410,9 +490,9 @@ pub(crate) mod tests {
         assert_eq!(seqs(&read), [8, 9, 10]);
         let read = log.read(Some(at(1, 6)), 100, all);
         assert_eq!(read.gap, Some(LogGap { from: 7, to: 7, by_level: [0, 0, 1, 0, 0] }));
-        assert_eq!(log.reach(at(1, 6)), Reach::Older(8));
-        assert_eq!(log.reach(at(1, 7)), Reach::Held);
-        assert_eq!(log.reach(at(2, 7)), Reach::Unknown);
+        assert_eq!(log.reach(at(1, 6), None), Reach::Older(8));
+        assert_eq!(log.reach(at(1, 7), None), Reach::Held);
+        assert_eq!(log.reach(at(2, 7), None), Reach::Unknown);
     }
 
     #[test]
@@ -451,13 +531,13 @@ pub(crate) mod tests {
     fn a_reader_at_the_end_of_a_life_is_told_that_it_is_over() {
         let mut log = log(100);
         log.append(batch(1, None, 1..=3));
-        assert_eq!(log.reach(at(1, 3)), Reach::Held, "it may go on");
+        assert_eq!(log.reach(at(1, 3), None), Reach::Held, "it may go on");
         log.begin(&life(2));
         log.append(batch(2, None, 1..=1));
         log.publish();
         let read = log.read(Some(at(1, 2)), 9, all);
         assert_eq!((seqs(&read), read.more), (vec![3], true));
-        assert_eq!((log.reach(at(1, 2)), log.reach(at(1, 3))), (Reach::Held, Reach::Over));
+        assert_eq!((log.reach(at(1, 2), None), log.reach(at(1, 3), None)), (Reach::Held, Reach::Over));
         assert_eq!(seqs(&log.read(Some(at(1, 3)), 9, all)), [0; 0], "nobody is led on without a word");
         assert!(!log.begin(&life(2)), "it goes on");
     }
@@ -478,9 +558,9 @@ pub(crate) mod tests {
     fn what_lies_in_a_gap_of_the_service_node_is_older_than_what_is_held() {
         let mut log = log(3);
         log.append(batch(1, Some(LogGap { from: 1, to: 40, by_level: [0, 0, 40, 0, 0] }), 41..=43));
-        assert_eq!(log.reach(at(1, 0)), Reach::Held, "not before readers get it");
+        assert_eq!(log.reach(at(1, 0), None), Reach::Held, "not before readers get it");
         log.publish();
-        assert_eq!([0, 7, 39, 40, 43].map(|seq| log.reach(at(1, seq))), {
+        assert_eq!([0, 7, 39, 40, 43].map(|seq| log.reach(at(1, seq), None)), {
             let older = Reach::Older(41);
             [older, older, older, Reach::Held, Reach::Held]
         });
@@ -488,14 +568,14 @@ pub(crate) mod tests {
         // then 41 to 43 make room, and a gap stands first in the ring
         log.append(batch(1, Some(LogGap { from: 44, to: 50, by_level: [0, 0, 7, 0, 0] }), 51..=53));
         log.publish();
-        assert_eq!(log.reach(at(1, 42)), Reach::Older(51), "what made room and what never came are one");
-        assert_eq!(log.reach(at(1, 50)), Reach::Held);
+        assert_eq!(log.reach(at(1, 42), None), Reach::Older(51), "what made room and what never came are one");
+        assert_eq!(log.reach(at(1, 50), None), Reach::Held);
         // lines up to the gap are read first
         log.append(batch(1, Some(LogGap { from: 54, to: 60, by_level: [0; 5] }), 61..=61));
         log.publish();
-        assert_eq!([52, 53, 60].map(|seq| log.reach(at(1, seq))), [Reach::Held, Reach::Older(61), Reach::Held]);
+        assert_eq!([52, 53, 60].map(|seq| log.reach(at(1, seq), None)), [Reach::Held, Reach::Older(61), Reach::Held]);
         log.begin(&life(2));
-        assert_eq!((log.reach(at(1, 61)), log.reach(at(1, u64::MAX))), (Reach::Over, Reach::Over));
+        assert_eq!((log.reach(at(1, 61), None), log.reach(at(1, u64::MAX), None)), (Reach::Over, Reach::Over));
     }
 
     #[test]
@@ -639,9 +719,12 @@ pub(crate) mod tests {
         fn read(&mut self, log: &Log, most: usize, wanted: impl Fn(&LogEntry) -> bool) {
             let place = at(self.epoch, self.seen);
             // what a reader does at the end of a life, and when nothing of its life is held any more: it goes over to a later one
-            let reach = log.reach(place);
+            let reach = log.reach(place, None);
             if matches!(reach, Reach::Unknown | Reach::Over) {
-                let mut lives = log.lives().skip_while(|life| reach == Reach::Over && life.epoch != place.epoch);
+                let mut lives = log
+                    .held()
+                    .map(|(_, life)| life)
+                    .skip_while(|life| reach == Reach::Over && life.epoch != place.epoch);
                 let next = if reach == Reach::Over { lives.nth(1) } else { lives.next() };
                 let epoch = next.unwrap().epoch.to_string();
                 (self.epoch, self.seen) = (u64::from_str_radix(&epoch, 16).unwrap(), 0);

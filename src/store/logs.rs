@@ -26,6 +26,17 @@ pub enum KeptRow {
     Gap(NodeId, Epoch, LogGap),
 }
 
+impl KeptRow {
+    /// Of which life.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        match self {
+            Self::Line(line) => line.epoch,
+            Self::Gap(_, epoch, _) => *epoch,
+        }
+    }
+}
+
 /// Which kept rows to read. Rows come oldest first, in the order in which they were kept. Gaps pass the filters by level and
 /// source: what was lost might have passed. Those that fall into the time of a run count as its own.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +152,35 @@ impl Store {
             answer.rows.reverse();
         }
         Ok(answer)
+    }
+
+    /// The last line of another life that was kept before this place; 0 if none was.
+    pub async fn kept_before(&self, at: Cursor, other: Epoch) -> Result<u64, Error> {
+        let filter = KeptFilter { after: Some(at), ..KeptFilter::default() };
+        let mut snapshot = self.inner.database.begin_reading().await?;
+        let bounds = Bounds::find(&mut snapshot, None, &filter).await?;
+        let mut last: Option<(i64, Option<i64>)> = None;
+        if let Some(other) = life(&mut snapshot, None, other).await?.filter(|_| bounds.oldest_first) {
+            last = sql::query_as(
+                "select seq, gap_to from log_rows where life = $1 and id <= $2 order by seq desc limit 1",
+            )
+            .bind(other)
+            .bind(bounds.above)
+            .fetch_optional(snapshot.on())
+            .await?;
+        }
+        snapshot.commit().await?;
+        Ok(last.map_or(0, |(seq, gap_to)| gap_to.unwrap_or(seq).cast_unsigned()))
+    }
+
+    /// Whose life it is, if lines of it were kept.
+    pub async fn kept_node(&self, epoch: Epoch) -> Result<Option<NodeId>, Error> {
+        let node: Option<String> =
+            sql::query_scalar("select node from log_lives where epoch = $1 order by id desc limit 1")
+                .bind(epoch.to_string())
+                .fetch_optional(self.read())
+                .await?;
+        Ok(node.map(NodeId::new))
     }
 
     /// The lives of which lines were kept, oldest first; the last thousand at least.

@@ -46,7 +46,8 @@ pub(crate) struct OnNode {
 pub(crate) async fn troubles(web: &WebState) -> Result<Vec<Trouble>, Error> {
     let now = web.clock.now();
     let mut troubles = Vec::new();
-    for applied in of_living_nodes(&web.store, now).await?.iter().filter(|applied| applied.is_trouble(now)) {
+    for applied in of_living_nodes(&web.store, &web.fixed, now).await?.iter().filter(|applied| applied.is_trouble(now))
+    {
         let version = match applied.way_back() {
             Some(_) => web.store.setting(applied.setting.name).await?.map_or(0, |stored| stored.version),
             None => 0,

@@ -65,7 +65,7 @@ pub(crate) async fn settled(web: &WebState, saved: &[(String, i64)]) {
     let settling = async {
         loop {
             changes.borrow_and_update();
-            let Ok(everywhere) = of_living_nodes(&web.store, web.clock.now()).await else { return };
+            let Ok(everywhere) = of_living_nodes(&web.store, &web.fixed, web.clock.now()).await else { return };
             // a node that says nothing at all is of a version that does not
             let mut waiting = everywhere.iter().filter(|on| on.standing == Standing::Pending && on.in_force.is_some());
             if !waiting.any(|on| saved.iter().any(|(name, _)| name == on.setting.name))

@@ -175,13 +175,12 @@ impl Pump {
     }
 
     async fn wait(&mut self, lines: &mut watch::Receiver<u64>, state: &WebState) -> Result<(), End> {
-        loop {
-            tokio::select! {
-                changed = lines.changed() => return changed.map_err(|_| End::Draining),
-                () = self.chunks.closed() => return Err(End::Gone),
-                () = sleep_until(self.ask_at) => self.ask(state).await?,
-                () = state.shutdown.stopping() => return Err(End::Draining),
-            }
+        tokio::select! {
+            changed = lines.changed() => changed.map_err(|_| End::Draining),
+            () = self.chunks.closed() => Err(End::Gone),
+            // and looks for what was kept in the meantime
+            () = sleep_until(self.ask_at) => self.ask(state).await,
+            () = state.shutdown.stopping() => Err(End::Draining),
         }
     }
 

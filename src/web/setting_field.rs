@@ -34,7 +34,7 @@ impl Book {
             web.store.settings().await?.into_iter().map(|setting| (setting.name.clone(), setting)).collect();
         let pairs = stored.values().map(|setting| (setting.name.as_str(), setting.value.as_str()));
         let (settings, _) = Settings::resolve(&web.fixed, pairs);
-        let applied = of_living_nodes(&web.store, web.clock.now()).await?;
+        let applied = of_living_nodes(&web.store, &web.fixed, web.clock.now()).await?;
         let mut nodes = web.store.nodes().await?;
         let patience = settings.duration(STALE_TIME);
         nodes.retain(|node| node.lives(web.clock.now(), patience));

@@ -19,6 +19,9 @@ use switchboard::model::node::{Node, Role};
 
 use crate::front::{Front, open, root, viewer};
 
+/// A node that is silent for so long does not live any more.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 fn change(name: &str, value: &str) -> Change {
     Change { name: name.to_owned(), value: Some(value.to_owned()), seen: None }
 }
@@ -214,9 +217,9 @@ async fn a_new_key_keeps_the_former_for_a_minute_at_most() {
     assert_eq!(state.overlap_until, Some(front.now().plus(Duration::from_mins(1))));
 
     front.clock.advance(Duration::from_secs(59));
-    assert!(keys::end_overlap(&front.store, &clock).await.unwrap().unwrap().former.is_some());
+    assert!(keys::end_overlap(&front.store, &clock, PATIENCE).await.unwrap().unwrap().former.is_some());
     front.clock.advance(Duration::from_secs(1));
-    assert!(keys::end_overlap(&front.store, &clock).await.unwrap().unwrap().former.is_none());
+    assert!(keys::end_overlap(&front.store, &clock, PATIENCE).await.unwrap().unwrap().former.is_none());
     assert!(keys::current(&front.store).await.unwrap().unwrap().former.is_none());
     assert_eq!(stored(&front, FORMER_MESSENGER_KEY).await, None);
 
@@ -251,9 +254,9 @@ async fn the_overlap_ends_at_once_when_every_live_node_applied() {
         transaction.commit().await.unwrap();
     };
     beat("0123456789abcdef").await;
-    assert!(keys::end_overlap(&front.store, &clock).await.unwrap().unwrap().former.is_some());
+    assert!(keys::end_overlap(&front.store, &clock, PATIENCE).await.unwrap().unwrap().former.is_some());
     beat(&current).await;
-    assert!(keys::end_overlap(&front.store, &clock).await.unwrap().unwrap().former.is_none());
+    assert!(keys::end_overlap(&front.store, &clock, PATIENCE).await.unwrap().unwrap().former.is_none());
 }
 
 #[tokio::test]

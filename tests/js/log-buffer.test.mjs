@@ -74,14 +74,27 @@ test('whose lines end and begin is kept, so that another primary is told from th
   assert.match(words.turn(row.node, row.before, false), /^lines of service-b/);
 });
 
+test('a node that is primary again goes on counting, and nobody who resumes gets the lines in between twice', () => {
+  const intake = new Intake();
+  intake.take({ ...log(E1, [7]), node: 'a' });
+  intake.take({ t: 'restart', epoch: E2, before: 'a', node: 'b', primary: true });
+  intake.take({ ...log(E2, [1, 2]), node: 'b' });
+  intake.take({ t: 'restart', epoch: E1, before: 'b', node: 'a', primary: true });
+  assert.equal(intake.since, `${E2}:2`, 'of a place in E1 nobody could say whether it is before or after E2');
+  assert.deepEqual(told(intake.take(log(E1, [8]))), [8]);
+  const [row] = intake.take({ ...log(E2, [3]), node: 'b' });
+  assert.deepEqual([row.kind, row.before, row.node], ['restart', 'a', 'b'], 'the word that nobody said has their names');
+});
+
 test('a new life is told once, and made if nobody told it', () => {
   const intake = new Intake();
   intake.take(log(E1, [7]));
   const restart = { t: 'restart', epoch: E2, from: '0.1.0', to: '0.2.0', at: 5 };
   assert.deepEqual(told(intake.take(restart)), ['|']);
   assert.deepEqual(intake.take(restart), []);
-  assert.equal(intake.since, `${E2}:0`);
+  assert.equal(intake.since, `${E1}:7`, 'whoever resumes now is told of it again');
   assert.deepEqual(told(intake.take(log(E2, [1]))), [1]);
+  assert.equal(intake.since, `${E2}:1`);
   assert.deepEqual(told(intake.take(log('0000000000000003', [1]))), ['|', 1]);
 });
 

@@ -73,7 +73,7 @@ texts! {
     gap: "{n} line can't be had any more ({from} to {to}): {levels}|{n} lines can't be had any more ({from} to {to}): {levels}",
     gap_narrow: "{gap}; whether they would pass the filter is not known",
     gap_unknown: "{n} of a level that nobody knows",
-    restart: "The service was started again here",
+    restart: "the service was restarted",
     turn_primary: "{node} is the primary now (was {before})", turn_lines: "lines of {node} from here on (before: {before})",
     text_signed_out: "ended: the session or token is not valid any more; sign in again",
     text_unchecked: "ended: the database does not answer, so nobody knows whether you may still look; try again",
