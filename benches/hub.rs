@@ -55,7 +55,9 @@ async fn open(stage: &Stage, token: Option<&String>, follow: bool) -> Wire {
         headers.insert("cookie", stage.cookie.parse().expect("a cookie is ASCII"));
         headers.insert("origin", format!("http://{}", stage.address).parse().expect("an address is ASCII"));
     }
-    let (mut wire, _) = tokio_tungstenite::connect_async(request).await.expect("the node takes it");
+    // as browsers do: with Nagle's algorithm an acknowledgement can wait for 40 ms
+    let (mut wire, _) =
+        tokio_tungstenite::connect_async_with_config(request, None, true).await.expect("the node takes it");
     say(&mut wire, json!({ "t": "hello", "v": 1 })).await;
     say(&mut wire, json!({ "t": "sub", "topic": "status" })).await;
     if follow {

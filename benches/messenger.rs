@@ -1,5 +1,5 @@
-//! What the messenger costs over the pipe and over TCP on this machine, beside a bare socket of the same kind in the same run,
-//! turn by turn.
+//! What the messenger costs over the pipe and over TCP on this machine, beside a bare socket of the same kind and beside
+//! `nats-server` with TLS in the same run, turn by turn.
 //!
 //! `cargo bench --bench messenger`, or with the number of rounds: `cargo bench --bench messenger -- 9`. The way measured is the
 //! whole one: batch, seal, write, read, open, unpack, client, its queue, the task that takes from it. Ratios count; the
@@ -11,6 +11,8 @@
     clippy::cast_precision_loss,
     reason = "a benchmark prints its figures, or panics"
 )]
+
+mod nats;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ use switchboard::messenger::{Identity, Pace};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
+
+use self::nats::{Publisher, Subscriber};
 
 /// The length of every message, in bytes; the first eight tell when it was sent.
 const SIZE: usize = 256;
@@ -54,11 +58,132 @@ struct Round {
     cpu: Duration,
 }
 
-/// Both ends of the messenger's way; the client keeps the link up.
-struct Ours {
-    sender: Sender,
+/// One end of a way that messages go.
+trait Sends: Send + 'static {
+    /// Messages in the form they are handed over in.
+    type Batch: Send + Sync;
+
+    fn batch(message: &[u8; SIZE], count: usize) -> Self::Batch;
+
+    fn send(&mut self, batch: &Self::Batch) -> impl Future<Output = ()> + Send;
+}
+
+/// The other end.
+trait Takes: Send + 'static {
+    /// Waits for messages, and shows each of those that have come; how many they were.
+    fn take(&mut self, each: impl FnMut(&[u8]) + Send) -> impl Future<Output = u64> + Send;
+}
+
+/// A socket without anything.
+struct BareSender<S>(S);
+
+struct BareReceiver<S> {
+    socket: S,
+    room: Vec<u8>,
+    /// The beginning of a message of which the rest is still to come.
+    held: usize,
+}
+
+impl<S: AsyncWrite + Unpin + Send + 'static> Sends for BareSender<S> {
+    type Batch = Vec<u8>;
+
+    fn batch(message: &[u8; SIZE], count: usize) -> Vec<u8> {
+        message.repeat(count)
+    }
+
+    async fn send(&mut self, batch: &Vec<u8>) {
+        self.0.write_all(batch).await.unwrap();
+    }
+}
+
+impl<S: AsyncRead + Unpin + Send + 'static> Takes for BareReceiver<S> {
+    async fn take(&mut self, mut each: impl FnMut(&[u8]) + Send) -> u64 {
+        let read = self.socket.read(&mut self.room[self.held..]).await.unwrap();
+        assert_ne!(read, 0, "the socket was closed");
+        let (messages, rest) = self.room[..self.held + read].as_chunks::<SIZE>();
+        for message in messages {
+            each(message);
+        }
+        let (count, whole) = (messages.len(), messages.len() * SIZE);
+        self.held = rest.len();
+        self.room.copy_within(whole..whole + self.held, 0);
+        count as u64
+    }
+}
+
+/// The messenger.
+struct OurReceiver {
     incoming: mpsc::Receiver<Incoming>,
-    client: Client,
+    /// Keeps the link up.
+    _client: Client,
+}
+
+impl Sends for Sender {
+    type Batch = Vec<(u8, Bytes)>;
+
+    fn batch(message: &[u8; SIZE], count: usize) -> Self::Batch {
+        vec![(1, Bytes::copy_from_slice(message)); count]
+    }
+
+    async fn send(&mut self, batch: &Self::Batch) {
+        Sender::send(self, batch).await.unwrap();
+    }
+}
+
+impl Takes for OurReceiver {
+    async fn take(&mut self, mut each: impl FnMut(&[u8]) + Send) -> u64 {
+        match self.incoming.recv().await {
+            Some(Incoming::Envelopes(envelopes)) => {
+                for envelope in &envelopes {
+                    each(&envelope.body);
+                }
+                envelopes.len() as u64
+            }
+            other => panic!("not envelopes but {other:?}"),
+        }
+    }
+}
+
+impl Sends for Publisher {
+    type Batch = Vec<u8>;
+
+    fn batch(message: &[u8; SIZE], count: usize) -> Vec<u8> {
+        Self::encoded(message, count)
+    }
+
+    async fn send(&mut self, batch: &Vec<u8>) {
+        self.publish(batch).await;
+    }
+}
+
+impl Takes for Subscriber {
+    async fn take(&mut self, each: impl FnMut(&[u8]) + Send) -> u64 {
+        Subscriber::take(self, each).await
+    }
+}
+
+/// A way that messages go, and what was measured on it so far.
+struct Way<S, T> {
+    ends: Option<(S, T)>,
+    rounds: Vec<Round>,
+}
+
+impl<S: Sends, T: Takes> Way<S, T> {
+    fn of(sender: S, receiver: T) -> Self {
+        Self { ends: Some((sender, receiver)), rounds: Vec::new() }
+    }
+
+    async fn turn(&mut self, shutdown: &Shutdown) {
+        let (sender, receiver) = self.ends.take().unwrap();
+        let (sender, receiver, round) = round(sender, receiver, shutdown).await;
+        self.ends = Some((sender, receiver));
+        self.rounds.push(round);
+    }
+}
+
+fn bare<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(pair: (S, S)) -> Way<BareSender<S>, BareReceiver<S>> {
+    let (sending, socket) = pair;
+    Way::of(BareSender(sending), BareReceiver { socket, room: vec![0; 64 << 10], held: 0 })
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
@@ -66,42 +191,41 @@ async fn main() {
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(7_usize);
     let directory = tempfile::tempdir().unwrap();
     let shutdown = Shutdown::new();
-    let mut pipe =
-        Turns::of(Endpoint::Pipe(directory.path().join("bench.sock")), UnixStream::pair().unwrap(), &shutdown).await;
-    let (socket, free) = tcp_pair().await;
-    let mut tcp = Turns::of(free, socket, &shutdown).await;
+    let mut bare_pipe = bare(UnixStream::pair().unwrap());
+    let mut pipe = ours(Endpoint::Pipe(directory.path().join("bench.sock")), &shutdown).await;
+    let (sockets, free) = tcp_pair().await;
+    let mut bare_tcp = bare(sockets);
+    let mut tcp = ours(free, &shutdown).await;
+    let nats_server = nats::Server::start().await;
+    let mut nats = None;
+    if let Some(server) = &nats_server {
+        let (publisher, subscriber) = server.pair().await;
+        nats = Some(Way::of(publisher, subscriber));
+    }
     for round in 0..rounds {
         eprintln!("round {} of {rounds}", round + 1);
-        pipe = pipe.turn(&shutdown).await;
-        tcp = tcp.turn(&shutdown).await;
+        bare_pipe.turn(&shutdown).await;
+        pipe.turn(&shutdown).await;
+        bare_tcp.turn(&shutdown).await;
+        tcp.turn(&shutdown).await;
+        if let Some(nats) = &mut nats {
+            nats.turn(&shutdown).await;
+        }
     }
-    print("Pipe", "bare Unix socket", &pipe.plain, &pipe.sealed, rounds);
-    println!();
-    print("TCP on one machine", "bare TCP socket", &tcp.plain, &tcp.sealed, rounds);
+    let bare_goals = Goals { p50: "≤ 1.6 ×", p99: "≤ 2 ×", single: "", batched: "≥ 1.0 M/s" };
+    print("Pipe", "bare Unix socket", &bare_pipe.rounds, &pipe.rounds, &bare_goals);
+    let no_goals = Goals { p50: "", p99: "", single: "", batched: "" };
+    print("TCP on one machine", "bare TCP socket", &bare_tcp.rounds, &tcp.rounds, &no_goals);
+    if let Some(nats) = nats {
+        let batching = "≥ 2 × (aim 3.5 ×)";
+        let goals = Goals { p50: "≤ 0.3 ×", p99: "", single: batching, batched: batching };
+        print("TCP on one machine", "nats-server with TLS", &nats.rounds, &tcp.rounds, &goals);
+    } else {
+        println!(
+            "nats-server is not installed (Debian: apt-get install nats-server): the comparison with it is LEFT OUT."
+        );
+    }
     shutdown.stop();
-}
-
-/// One kind of socket, bare and with the messenger over it, and what was measured so far.
-struct Turns<S> {
-    bare: (S, S),
-    ours: Ours,
-    plain: Vec<Round>,
-    sealed: Vec<Round>,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Turns<S> {
-    async fn of(endpoint: Endpoint, bare: (S, S), shutdown: &Shutdown) -> Self {
-        Self { bare, ours: open(endpoint, shutdown).await, plain: Vec::new(), sealed: Vec::new() }
-    }
-
-    async fn turn(self, shutdown: &Shutdown) -> Self {
-        let Self { bare, ours, mut plain, mut sealed } = self;
-        let (bare, result) = bare_round(bare, shutdown).await;
-        plain.push(result);
-        let (ours, result) = our_round(ours, shutdown).await;
-        sealed.push(result);
-        Self { bare, ours, plain, sealed }
-    }
 }
 
 /// Two ends of one connection over the loopback, and an endpoint that is free.
@@ -116,7 +240,8 @@ async fn tcp_pair() -> ((TcpStream, TcpStream), Endpoint) {
     (pair, Endpoint::Tcp { host: Host::Address(free.ip()), port: free.port() })
 }
 
-async fn open(endpoint: Endpoint, shutdown: &Shutdown) -> Ours {
+/// Both ends of the messenger's way over this endpoint.
+async fn ours(endpoint: Endpoint, shutdown: &Shutdown) -> Way<Sender, OurReceiver> {
     let key = Key::generate();
     let again = Key::from_base64(key.to_base64().expose_secret()).unwrap();
     let identity = |name| Identity { node: NodeId::new(name) };
@@ -128,121 +253,58 @@ async fn open(endpoint: Endpoint, shutdown: &Shutdown) -> Ours {
     let (sender, receiver) = links.recv().await.unwrap().split();
     shutdown.spawn("answers pings", answer(receiver));
     assert!(matches!(incoming.recv().await, Some(Incoming::Up(_))));
-    Ours { sender, incoming, client }
+    Way::of(sender, OurReceiver { incoming, _client: client })
 }
 
 async fn answer(mut receiver: Receiver) {
     while let Ok(Some(_)) = receiver.recv().await {}
 }
 
-async fn bare_round<S>(pair: (S, S), shutdown: &Shutdown) -> ((S, S), Round)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut writer, mut reader) = pair;
+/// One measurement of everything; each end is a task.
+async fn round<S: Sends, T: Takes>(mut sender: S, mut receiver: T, shutdown: &Shutdown) -> (S, T, Round) {
     let born = Instant::now();
-
-    let receiving = shutdown.spawn("reader", async move {
-        let mut latencies = Vec::new();
-        let mut message = [0; SIZE];
-        for _ in 0..PACED {
-            reader.read_exact(&mut message).await.unwrap();
-            latencies.push(age(born, &message));
-        }
-        (reader, latencies)
-    });
-    let sending = shutdown.spawn("writer", async move {
-        let mut ticks = ticks();
-        for _ in 0..PACED {
-            ticks.tick().await;
-            writer.write_all(&message(born)).await.unwrap();
-        }
-        writer
-    });
-    let (mut writer, (mut reader, latencies)) = (sending.await.unwrap(), receiving.await.unwrap());
-    let (p50, p99) = percentiles(latencies);
-
-    let mut rates = [0.0; 2];
-    let mut cpu = Duration::ZERO;
-    for (rate, (count, per_write)) in rates.iter_mut().zip([(SINGLE, 1), (BATCHED, BATCH)]) {
-        let (began, used) = (Instant::now(), cpu_time());
-        let receiving = shutdown.spawn("reader", async move {
-            let mut room = vec![0; 64 << 10];
-            let mut left = usize::try_from(count).unwrap() * SIZE;
-            while left > 0 {
-                left -= reader.read(&mut room).await.unwrap();
-            }
-            reader
-        });
-        let sending = shutdown.spawn("writer", async move {
-            let batch = vec![7; SIZE * usize::try_from(per_write).unwrap()];
-            for _ in 0..count / per_write {
-                writer.write_all(&batch).await.unwrap();
-            }
-            writer
-        });
-        (writer, reader) = (sending.await.unwrap(), receiving.await.unwrap());
-        *rate = per_second(count, began);
-        cpu = cpu_time().saturating_sub(used).div_f64(count as f64);
-    }
-    ((writer, reader), Round { p50, p99, single: rates[0], batched: rates[1], cpu })
-}
-
-async fn our_round(ours: Ours, shutdown: &Shutdown) -> (Ours, Round) {
-    let Ours { mut sender, mut incoming, client } = ours;
-    let born = Instant::now();
-
     let receiving = shutdown.spawn("reader", async move {
         let mut latencies = Vec::new();
         while (latencies.len() as u64) < PACED {
-            for envelope in take(&mut incoming).await {
-                latencies.push(age(born, &envelope));
-            }
+            receiver.take(|message| latencies.push(age(born, message))).await;
         }
-        (incoming, latencies)
+        (receiver, latencies)
     });
     let sending = shutdown.spawn("writer", async move {
         let mut ticks = ticks();
         for _ in 0..PACED {
             ticks.tick().await;
-            sender.send(&[(1, Bytes::copy_from_slice(&message(born)))]).await.unwrap();
+            sender.send(&S::batch(&message(born), 1)).await;
         }
         sender
     });
-    let (mut sender, (mut incoming, latencies)) = (sending.await.unwrap(), receiving.await.unwrap());
+    let latencies;
+    (sender, (receiver, latencies)) = (sending.await.unwrap(), receiving.await.unwrap());
     let (p50, p99) = percentiles(latencies);
 
     let mut rates = [0.0; 2];
     let mut cpu = Duration::ZERO;
-    for (rate, (count, per_write)) in rates.iter_mut().zip([(SINGLE, 1), (BATCHED, BATCH)]) {
+    for (rate, (count, per_send)) in rates.iter_mut().zip([(SINGLE, 1), (BATCHED, BATCH)]) {
         let (began, used) = (Instant::now(), cpu_time());
         let receiving = shutdown.spawn("reader", async move {
             let mut left = count;
             while left > 0 {
-                left -= take(&mut incoming).await.len() as u64;
+                left -= receiver.take(|_| ()).await;
             }
-            incoming
+            receiver
         });
         let sending = shutdown.spawn("writer", async move {
-            let body = Bytes::from(vec![7; SIZE]);
-            let batch = vec![(1, body); usize::try_from(per_write).unwrap()];
-            for _ in 0..count / per_write {
-                sender.send(&batch).await.unwrap();
+            let batch = S::batch(&[7; SIZE], usize::try_from(per_send).unwrap());
+            for _ in 0..count / per_send {
+                sender.send(&batch).await;
             }
             sender
         });
-        (sender, incoming) = (sending.await.unwrap(), receiving.await.unwrap());
+        (sender, receiver) = (sending.await.unwrap(), receiving.await.unwrap());
         *rate = per_second(count, began);
         cpu = cpu_time().saturating_sub(used).div_f64(count as f64);
     }
-    (Ours { sender, incoming, client }, Round { p50, p99, single: rates[0], batched: rates[1], cpu })
-}
-
-async fn take(incoming: &mut mpsc::Receiver<Incoming>) -> Vec<Bytes> {
-    match incoming.recv().await {
-        Some(Incoming::Envelopes(envelopes)) => envelopes.into_iter().map(|envelope| envelope.body).collect(),
-        other => panic!("not envelopes but {other:?}"),
-    }
+    (sender, receiver, Round { p50, p99, single: rates[0], batched: rates[1], cpu })
 }
 
 fn ticks() -> tokio::time::Interval {
@@ -289,19 +351,30 @@ fn median(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-fn print(kind: &str, bare: &str, plain: &[Round], sealed: &[Round], rounds: usize) {
-    println!("{kind}, {SIZE}-byte messages, medians of {rounds} rounds, turn by turn:\n");
-    println!("| | {bare} | messenger | ratio | goal |");
+/// What the ratios are to be.
+struct Goals {
+    p50: &'static str,
+    p99: &'static str,
+    single: &'static str,
+    batched: &'static str,
+}
+
+fn print(kind: &str, beside: &str, theirs: &[Round], ours: &[Round], goals: &Goals) {
+    println!("{kind}, {SIZE}-byte messages, medians of {} rounds, turn by turn:\n", ours.len());
+    println!("| | {beside} | messenger | ratio | goal |");
     println!("|---|---|---|---|---|");
     let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
     let millions = 1e-6;
     let row = |name: &str, goal: &str, unit: &str, figure: &dyn Fn(&Round) -> f64| {
-        let (plain, sealed) = (median(plain, figure), median(sealed, figure));
-        println!("| {name} | {plain:.2} {unit} | {sealed:.2} {unit} | {:.2} × | {goal} |", sealed / plain);
+        let (theirs, ours) = (median(theirs, figure), median(ours, figure));
+        println!("| {name} | {theirs:.2} {unit} | {ours:.2} {unit} | {:.2} × | {goal} |", ours / theirs);
     };
-    row("one way, paced, p50", "≤ 1.6 ×", "µs", &|round| micros(round.p50));
-    row("one way, paced, p99", "≤ 2 ×", "µs", &|round| micros(round.p99));
-    row("saturated, 1 per send", "", "M/s", &|round| round.single * millions);
-    row("saturated, 64 per send", "≥ 1.0 M/s", "M/s", &|round| round.batched * millions);
-    row("processor time per message, 64 per send", "", "µs", &|round| micros(round.cpu));
+    row("one way, paced, p50", goals.p50, "µs", &|round| micros(round.p50));
+    row("one way, paced, p99", goals.p99, "µs", &|round| micros(round.p99));
+    row("saturated, 1 per send", goals.single, "M/s", &|round| round.single * millions);
+    row("saturated, 64 per send", goals.batched, "M/s", &|round| round.batched * millions);
+    if beside.starts_with("bare") {
+        row("processor time per message, 64 per send", "", "µs", &|round| micros(round.cpu));
+    }
+    println!();
 }

@@ -129,7 +129,7 @@ impl Browser {
         for _ in 0..4 {
             let answer = self.get(&path).await;
             match answer.location() {
-                Some(location) if (300..400).contains(&answer.status) => path = location.to_owned(),
+                Some(location) if (300..400).contains(&answer.status) => location.clone_into(&mut path),
                 _ => {
                     assert_eq!(answer.status, 200, "{path}: {}", answer.text);
                     return answer.text;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use switchboard::auth::password::Passwords;
 use switchboard::auth::sign_in::SignIn;
@@ -113,6 +114,8 @@ impl Stage {
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        // as the program's own listener does
+        let listener = listener.tap_io(|socket| socket.set_nodelay(true).unwrap());
         let router = web::router(Arc::clone(&web)).into_make_service_with_connect_info::<SocketAddr>();
         shutdown.spawn("http", async move { axum::serve(listener, router).await.unwrap() });
         let cookie = format!("switchboard_session={}", admitted.cookie.expose_secret());
