@@ -7,6 +7,7 @@ use crate::api::types::{ErrorAnswer, ErrorBody, FieldError};
 use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error;
+use crate::store::outage;
 
 /// Why a request was not answered as asked. What stands in it goes to the client; causes are logged where they are made.
 #[derive(Clone, Debug)]
@@ -86,7 +87,7 @@ impl From<Error> for ApiError {
         match error {
             Error::Conflict(message) => Self::new(StatusCode::CONFLICT, "CONFLICT", message),
             Error::Busy(_) => {
-                tracing::warn!("a request was not answered: {}", chain(&error));
+                outage::refused("a request", &error);
                 unavailable(&format!("{error}; nothing was changed"))
             }
             Error::Sealed(_) => {

@@ -4,7 +4,7 @@
 //! Behind it everything is as if pages stood at the root of a node of their own: the path has no base, the address
 //! has the scheme, `ConnectInfo` is the client, `Host` the host that was asked for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -92,6 +92,11 @@ impl Front {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Whether this address is a proxy's, by whose connections many people come.
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.settings.borrow().networks(TRUSTED_PROXIES).iter().any(|network| network.contains(&address))
     }
 
     fn way(&self, uri: &Uri) -> Way {

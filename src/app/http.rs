@@ -1,9 +1,9 @@
 //! One listener: TLS if there is a certificate, then HTTP/1.1, within limits of time and number.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::app::front::Front;
+use crate::app::quiet::{Quiet, QuietOnes};
 use crate::app::tls::Tls;
 use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
@@ -43,7 +44,7 @@ const OPEN_FILES: u64 = 16_384;
 /// A TLS handshake is done within this time, its turn waited for included.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// So many handshakes go on at once: each costs work before anybody is known.
+/// So many handshakes go on at once, each from its first byte on: each costs work before anybody is known.
 const MOST_HANDSHAKES: usize = 256;
 
 /// What the first byte of a TLS connection is.
@@ -73,6 +74,7 @@ struct Door {
     front: Arc<Front>,
     tls: Option<Tls>,
     handshakes: Arc<Semaphore>,
+    quiet: QuietOnes,
 }
 
 /// Answers requests until a soft stop, then finishes those that are being answered.
@@ -82,7 +84,8 @@ pub fn serve(listener: TcpListener, front: Front, tls: Option<Tls>, shutdown: &S
 }
 
 fn serve_at_most(connections: usize, listener: TcpListener, front: Front, tls: Option<Tls>, shutdown: &Shutdown) {
-    let door = Door { front: Arc::new(front), tls, handshakes: Arc::new(Semaphore::new(MOST_HANDSHAKES)) };
+    let handshakes = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    let door = Door { front: Arc::new(front), tls, handshakes, quiet: QuietOnes::default() };
     let places = Arc::new(Semaphore::new(connections));
     let node = shutdown.clone();
     shutdown.spawn_essential("http", async move {
@@ -121,6 +124,10 @@ async fn take(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, So
 
 impl Door {
     async fn open(self, stream: TcpStream, peer: SocketAddr, node: &Shutdown) {
+        let Some(quiet) = self.admit(peer.ip().to_canonical()) else {
+            tracing::debug!("{} has too many connections without a request", peer.ip());
+            return;
+        };
         // Nagle's algorithm would hold small frames back for up to 40 ms
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!("TCP_NODELAY: {}", chain(&error));
@@ -129,7 +136,7 @@ impl Door {
             tracing::debug!("TCP_USER_TIMEOUT: {error}");
         }
         let Some(tls) = &self.tls else {
-            return answer(stream, peer, &self.front, false, node).await;
+            return answer(stream, peer, &self.front, false, quiet, node).await;
         };
         let shaken = tokio::select! {
             // in a box: the connection's task is not to be as large as a handshake for all its life
@@ -137,13 +144,21 @@ impl Door {
             () = node.stopping() => None,
         };
         if let Some(stream) = shaken {
-            answer(stream, peer, &self.front, true, node).await;
+            answer(stream, peer, &self.front, true, quiet, node).await;
         }
+    }
+
+    /// Counts a connection until its first request, if it is a stranger's: this machine and trusted proxies speak for many. None if
+    /// there are too many of its address.
+    fn admit(&self, address: IpAddr) -> Option<Quiet> {
+        if address.is_loopback() || self.front.trusts(address) {
+            return Some(self.quiet.uncounted());
+        }
+        self.quiet.admit(address)
     }
 
     /// The secure connection; none if it does not come about: whose fault that is only the other side knows.
     async fn shake_hands(&self, stream: TcpStream, tls: &Tls) -> Option<TlsStream<TcpStream>> {
-        let _turn = self.handshakes.acquire().await.ok()?;
         let mut first = [0];
         if stream.peek(&mut first).await.ok()? == 1 && first[0] != HANDSHAKE {
             if first[0].is_ascii_uppercase() {
@@ -151,6 +166,8 @@ impl Door {
             }
             return None;
         }
+        // only now: whoever says nothing has no turn
+        let _turn = self.handshakes.acquire().await.ok()?;
         TlsAcceptor::from(tls.config()).accept(stream).await.inspect_err(|error| tracing::debug!("TLS: {error}")).ok()
     }
 }
@@ -166,12 +183,14 @@ async fn tell_of_https(mut stream: TcpStream) {
 }
 
 /// Answers the requests of one connection.
-async fn answer<S>(stream: S, peer: SocketAddr, front: &Arc<Front>, tls: bool, node: &Shutdown)
+async fn answer<S>(stream: S, peer: SocketAddr, front: &Arc<Front>, tls: bool, quiet: Quiet, node: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let front = Arc::clone(front);
+    let quiet = Mutex::new(Some(quiet));
     let service = service_fn(move |request: Request<Incoming>| {
+        quiet.lock().unwrap_or_else(PoisonError::into_inner).take();
         let front = Arc::clone(&front);
         async move { Ok::<_, Infallible>(front.answer(request.map(Body::new), peer, tls).await) }
     });
@@ -218,17 +237,23 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::app::tls::{Files, Loaded};
+    use crate::base::clock::{Clock as _, SystemClock};
     use crate::config::base_path::BasePath;
     use crate::config::settings::Settings;
 
     async fn started(connections: usize) -> (SocketAddr, Shutdown) {
+        started_with(connections, None).await
+    }
+
+    async fn started_with(connections: usize, tls: Option<Tls>) -> (SocketAddr, Shutdown) {
         let (listener, shutdown) = (bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), Shutdown::new());
         let address = listener.local_addr().unwrap();
         let who = get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() });
         let settings = watch::channel(Arc::new(Settings::default())).1;
         let router = Router::new().route("/who", who);
         let front = Front::new(router, Router::new(), BasePath::default(), settings, shutdown.clone());
-        serve_at_most(connections, listener, front, None, &shutdown);
+        serve_at_most(connections, listener, front, tls, &shutdown);
         (address, shutdown)
     }
 
@@ -251,6 +276,25 @@ mod tests {
         assert!(asked(address).await.ends_with("127.0.0.1"));
         assert_eq!(half.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is closed");
         shutdown.stop();
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_has_no_turn_of_a_handshake() {
+        let file = |name: &str| format!("{}/tests/fixtures/keys/{name}", env!("CARGO_MANIFEST_DIR")).into();
+        let files = Files { certificate: file("self-signed.crt"), key: file("self-signed.key") };
+        let (clock, node) = (Arc::new(SystemClock) as _, Shutdown::new());
+        let loaded = Loaded::read(&files, SystemClock.now()).unwrap();
+        let tls = Tls::start(files, loaded, &clock, &node).unwrap();
+        let (address, shutdown) = started_with(1024, Some(tls)).await;
+        let mut silent = Vec::new();
+        for _ in 0..=MOST_HANDSHAKES {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // nobody holds a turn: this one is read at once, and told what it did wrong
+        let told = timeout(HANDSHAKE_PATIENCE / 2, asked(address)).await.expect("it is answered at once");
+        assert!(told.contains("This port speaks https"), "{told}");
+        shutdown.stop();
+        node.stop();
     }
 
     #[tokio::test]

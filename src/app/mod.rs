@@ -12,6 +12,7 @@ pub mod links;
 pub mod messenger;
 pub mod nodes;
 pub mod proxies;
+mod quiet;
 pub mod reach;
 pub mod settings;
 pub mod telemetry;

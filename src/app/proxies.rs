@@ -29,14 +29,7 @@ pub fn believe(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Told {
     if !is_trusted(&peer) {
         return told;
     }
-    let (hops, scheme, host) = match forwarded(headers) {
-        Some(forwarded) => forwarded,
-        None => (
-            values(headers, "x-forwarded-for").into_iter().map(str::to_owned).collect(),
-            last(headers, "x-forwarded-proto").map(str::to_owned),
-            last(headers, "x-forwarded-host").map(str::to_owned),
-        ),
-    };
+    let (hops, scheme, host) = x_forwarded(headers).or_else(|| forwarded(headers)).unwrap_or_default();
     // each proxy adds at the end who asked it: go back until somebody is not ours, or can't be read
     for hop in hops.iter().rev().take(MOST_HOPS) {
         let Some(address) = address(hop) else { break };
@@ -72,8 +65,25 @@ fn last<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
     values(headers, name).pop().filter(|value| !value.is_empty())
 }
 
-/// The header of RFC 7239, if there is one: who asked at each hop, and the last hop's scheme and host.
-fn forwarded(headers: &HeaderMap) -> Option<(Vec<String>, Option<String>, Option<String>)> {
+/// Who asked at each hop, and the last hop's scheme and host.
+type Way = (Vec<String>, Option<String>, Option<String>);
+
+/// The headers of most proxies, if there is any of them. They go before that of RFC 7239: a proxy that sets these passes a
+/// client's own `Forwarded` on, while one that sets `Forwarded` is rare, and told to take these away.
+fn x_forwarded(headers: &HeaderMap) -> Option<Way> {
+    const NAMES: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+    NAMES.iter().any(|name| headers.contains_key(*name)).then(|| {
+        let [hops, scheme, host] = NAMES;
+        (
+            values(headers, hops).into_iter().map(str::to_owned).collect(),
+            last(headers, scheme).map(str::to_owned),
+            last(headers, host).map(str::to_owned),
+        )
+    })
+}
+
+/// The header of RFC 7239, if there is one.
+fn forwarded(headers: &HeaderMap) -> Option<Way> {
     let elements = values(headers, "forwarded");
     let last = elements.last()?;
     let field = |element: &str, name: &str| {
@@ -159,6 +169,12 @@ mod tests {
         assert_eq!(judge("10.0.0.1", &[("x-forwarded-proto", "http")]).1, Some(false));
         let standard = [("forwarded", "for=203.0.113.9, for=\"[2001:db8::1]:4711\";Proto=https;host=\"sb.example\"")];
         assert_eq!(judge("10.0.0.1", &standard), ("2001:db8::1".into(), Some(true), Some("sb.example".into())));
+        let both = [("forwarded", "for=203.0.113.9;proto=https;host=lies.example"), ("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(
+            judge("10.0.0.1", &both),
+            ("192.0.2.1".into(), None, None),
+            "a client's own passes through most proxies"
+        );
         let hidden = [("forwarded", "for=192.0.2.1, for=_hidden")];
         assert_eq!(judge("10.0.0.1", &hidden).0, "10.0.0.1");
     }

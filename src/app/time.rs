@@ -1,9 +1,9 @@
 //! Keeps this node's clock with the database's.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::base::cluster_clock::ClusterClock;
+use crate::base::cluster_clock::{ClusterClock, Uptime};
 use crate::base::shutdown::Shutdown;
 use crate::store::Store;
 use crate::store::error::Error;
@@ -32,8 +32,8 @@ pub async fn follow_database(store: &Store, clock: &Arc<ClusterClock>, shutdown:
 }
 
 async fn agree(store: &Store, clock: &ClusterClock) -> Result<(), Error> {
-    let asked = Instant::now();
+    let asked = Uptime::now();
     let answer = store.database_time().await?;
-    clock.agree(asked, answer, Instant::now());
+    clock.agree(asked, answer, Uptime::now());
     Ok(())
 }

@@ -236,7 +236,7 @@ pub const SETTINGS: &[Setting] = &[
         name::TRUSTED_PROXIES,
         Kind::Networks,
         "",
-        "Proxies in these networks are believed what they say of a request: who asks, by which scheme, for which host (X-Forwarded-For, -Proto, -Host, or Forwarded). Empty: nobody is.",
+        "Proxies in these networks are believed what they say of a request: who asks, by which scheme, for which host (X-Forwarded-For, -Proto, -Host; Forwarded only if none of them is there). Empty: nobody is.",
     ),
     live(
         name::DRAIN_TIME,

@@ -1,12 +1,13 @@
 //! Tries an endpoint and a key before they are saved: the same for the command line and for pages.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
 use crate::config::endpoint::{Host, Written};
 use crate::config::schema::name::MESSENGER_ENDPOINT;
@@ -24,39 +25,55 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// So many users at once make a web node dial.
 const AT_ONCE: usize = 4;
 
+/// The next attempt of the same user begins so long after the one before: nobody scans a network with it.
+const PACE: Duration = Duration::from_secs(2);
+
 /// Tries what `endpoint` means as a value of `Service.MessengerEndpoint`, with these keys. `tcp://*:port`, which names no host, is
 /// tried on this machine.
 ///
 /// # Errors
 /// If the text is no endpoint: what is wrong with it and what is allowed.
 pub async fn examine(endpoint: &str, keys: &KeyRing, data: &Path) -> Result<Examination, BadValue> {
-    let value = Kind::Endpoint.check(endpoint)?;
-    let mut endpoint = Endpoint::from_setting(&value, data);
-    if endpoint.is_wildcard() {
-        endpoint = endpoint.with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
-    }
-    Ok(doctor::examine(&endpoint, keys, LIMIT).await)
+    Ok(doctor::examine(&place_of(endpoint, data)?, keys, LIMIT).await)
+}
+
+fn place_of(endpoint: &str, data: &Path) -> Result<Endpoint, BadValue> {
+    let endpoint = Endpoint::from_setting(&Kind::Endpoint.check(endpoint)?, data);
+    let here = Host::Address(Ipv4Addr::LOCALHOST.into());
+    Ok(if endpoint.is_wildcard() { endpoint.with_host(here) } else { endpoint })
 }
 
 /// What the doctor of a web node works with, and for whom it works just now.
 pub struct Practice {
     keys: SharedKeys,
     data: PathBuf,
-    waiting: Mutex<BTreeSet<String>>,
+    attempts: Mutex<BTreeMap<String, Attempt>>,
+}
+
+/// A user's last attempt.
+struct Attempt {
+    began: Instant,
+    under_way: bool,
 }
 
 impl Practice {
     /// With the keys in force, and the data directory for the local pipe.
     #[must_use]
     pub fn new(keys: SharedKeys, data: PathBuf) -> Self {
-        Self { keys, data, waiting: Mutex::default() }
+        Self { keys, data, attempts: Mutex::default() }
     }
 
-    /// A place for this user; none if it has one already, or too many have.
+    /// A place for this user; none if it has one already or had one a moment ago, or too many have.
     fn admit(&self, who: &str) -> Option<Place<'_>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = waiting.len() < AT_ONCE && waiting.insert(who.to_owned());
-        admitted.then(|| Place { practice: self, who: who.to_owned() })
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.retain(|_, attempt| attempt.under_way || attempt.began.elapsed() < PACE);
+        let under_way = attempts.values().filter(|attempt| attempt.under_way).count();
+        if under_way >= AT_ONCE || attempts.contains_key(who) {
+            return None;
+        }
+        attempts.insert(who.to_owned(), Attempt { began: Instant::now(), under_way: true });
+        drop(attempts);
+        Some(Place { practice: self, who: who.to_owned() })
     }
 }
 
@@ -68,13 +85,17 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.practice.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.who);
+        let mut attempts = self.practice.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(attempt) = attempts.get_mut(&self.who) {
+            attempt.under_way = false;
+        }
     }
 }
 
 impl Control {
     /// Tries an endpoint and a key from this node before they are saved; empty ones are those in force. One at a time for each
-    /// user, and audited without the key, for it makes this node dial whatever was typed.
+    /// user, and not one after the other without a pause. It is audited without the key, and before it is tried: it makes this node
+    /// dial whatever was typed, and who asks may be gone before there is an answer.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`], [`Refusal::Invalid`] for `endpoint` or `key`, or [`Refusal::Busy`].
@@ -83,8 +104,8 @@ impl Control {
         let Some(practice) = &self.practice else {
             return Err(Refusal::Conflict("this process has no messenger to try".into()));
         };
-        let busy = "one attempt is under way; it takes 10 s at most, then try again";
-        let _place = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
+        let busy = "an attempt is under way or began a moment ago; one takes 10 s at most and the next begins 2 s after it, so try \
+                    again in a moment";
         let typed = key.expose_secret().trim();
         let key = match typed {
             "" => None,
@@ -93,18 +114,19 @@ impl Control {
             })?),
         };
         let typed_keys = key.map(KeyRing::new);
+        let keys = typed_keys.as_ref().unwrap_or(&practice.keys);
         let endpoint = match endpoint.trim() {
             "" => self.endpoint_in_force().await?,
             text => text.to_owned(),
         };
-        let found = examine(&endpoint, typed_keys.as_ref().unwrap_or(&practice.keys), &practice.data)
-            .await
-            .map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
-        let result = format!("key {}: {}", found.fingerprint, found.said);
+        let endpoint =
+            place_of(&endpoint, &practice.data).map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+        let _place = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
+        let with = format!("with key {}", keys.fingerprint());
         let mut transaction = self.store.begin().await?;
-        self.audit(&mut transaction, actor, "messenger:try", &found.endpoint, result).await?;
+        self.audit(&mut transaction, actor, "messenger:try", &endpoint.to_string(), with).await?;
         transaction.commit().await?;
-        Ok(found)
+        Ok(doctor::examine(&endpoint, keys, LIMIT).await)
     }
 
     /// As this node dials: where the setting names no host, where the primary is.
@@ -125,14 +147,17 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn one_attempt_at_a_time_for_each_user_and_few_in_all() {
+    #[tokio::test(start_paused = true)]
+    async fn one_attempt_at_a_time_for_each_user_with_a_pause_and_few_in_all() {
         let practice = Practice::new(Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
         let ann = practice.admit("ann").unwrap();
         assert!(practice.admit("ann").is_none());
         let others: Vec<_> = (0..AT_ONCE).filter_map(|n| practice.admit(&n.to_string())).collect();
         assert_eq!(others.len(), AT_ONCE - 1);
         drop((ann, others));
+        assert!(practice.admit("ann").is_none(), "too soon");
+        tokio::time::advance(PACE).await;
         assert!(practice.admit("ann").is_some());
+        assert_eq!(practice.attempts.lock().unwrap().len(), 1, "nobody is remembered for longer");
     }
 }

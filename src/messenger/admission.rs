@@ -1,18 +1,22 @@
 //! Who is let in to prove itself: from which networks, and how many at the same time.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tokio::sync::Notify;
 
 use crate::messenger::error::Error;
 
-/// Connections that may be unproven at the same time; the next one is refused at once and counted.
+/// Connections that may be unproven at the same time; for the next one the oldest gives way that said nothing yet.
 pub const MAX_PENDING: usize = 64;
 
-/// And of one address (IPv6: of one /64, which is one customer's): a single stranger can't take every place.
+/// And of one address (IPv6: of one /64, which is one machine's network): a single stranger can't take every place.
 pub const MAX_PENDING_EACH: usize = 8;
+
+/// And of one IPv6 /48, the most that is given to one customer.
+const MAX_PENDING_SITE: usize = 16;
 
 /// The door of one listening end.
 #[derive(Debug, Default)]
@@ -24,16 +28,33 @@ pub(crate) struct Admission {
 
 #[derive(Debug, Default)]
 struct Pending {
-    all: usize,
-    /// Never holds a zero, so never more than there are places.
-    each: HashMap<IpAddr, usize>,
+    /// By number, so the oldest first; never more than there are places.
+    places: BTreeMap<u64, Taken>,
+    next: u64,
+}
+
+/// A place that is taken.
+#[derive(Debug)]
+struct Taken {
+    address: Option<IpAddr>,
+    progress: Progress,
+    displaced: Arc<Notify>,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Silent,
+    Heard,
+    Proven,
 }
 
 /// A place among the unproven; free again when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
-    origin: Option<IpAddr>,
+    number: u64,
+    displaced: Arc<Notify>,
 }
 
 impl Admission {
@@ -50,54 +71,98 @@ impl Admission {
         networks.is_empty() || networks.iter().any(|network| network.contains(&address))
     }
 
-    /// A place for a connection that has not proved itself.
+    /// A place for a connection that has not proved itself. If none is free, the oldest connection gives way that said nothing
+    /// yet, or else the oldest that has not proved itself: an honest node speaks at once and needs its place for a moment only.
     ///
     /// # Errors
-    /// `Stranger` from a network that is not allowed; `Busy` or `Crowded` without a free place.
+    /// `Stranger` from a network that is not allowed; `Crowded` if its own network has too many; `Busy` if all have proved
+    /// themselves and wait for the node.
     pub(crate) fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Error> {
+        let address = address.map(|address| address.to_canonical());
         if let Some(address) = address
             && !self.allows(Some(address))
         {
-            return Err(Error::Stranger(address.to_canonical()));
+            return Err(Error::Stranger(address));
         }
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if pending.all >= MAX_PENDING {
-            return Err(Error::Busy);
-        }
-        let origin = address.map(origin);
-        if let Some(origin) = origin {
-            let each = pending.each.entry(origin).or_default();
-            if *each >= MAX_PENDING_EACH {
-                return Err(Error::Crowded(origin));
+        let mut pending = self.pending();
+        for (origin, most) in address.into_iter().flat_map(origins) {
+            if pending.from(origin) >= most {
+                return Err(Error::Crowded(origin.network()));
             }
-            *each += 1;
         }
-        pending.all += 1;
-        Ok(Place { admission: Arc::clone(self), origin })
+        if pending.places.len() >= MAX_PENDING {
+            pending.displace_one()?;
+        }
+        let number = pending.next;
+        pending.next += 1;
+        let displaced = Arc::<Notify>::default();
+        let taken = Taken { address, progress: Progress::Silent, displaced: Arc::clone(&displaced) };
+        pending.places.insert(number, taken);
+        drop(pending);
+        Ok(Place { admission: Arc::clone(self), number, displaced })
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn from(&self, origin: IpNet) -> usize {
+        self.places.values().filter(|taken| taken.address.is_some_and(|address| origin.contains(&address))).count()
+    }
+
+    fn displace_one(&mut self) -> Result<(), Error> {
+        let unproven = self.places.iter().filter(|(_, taken)| taken.progress < Progress::Proven);
+        let (&number, _) = unproven.min_by_key(|(_, taken)| taken.progress).ok_or(Error::Busy)?;
+        if let Some(taken) = self.places.remove(&number) {
+            taken.displaced.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// The connection said hello.
+    pub(crate) fn heard(&self) {
+        self.reached(Progress::Heard);
+    }
+
+    /// The connection proved itself: it does not give way any more.
+    pub(crate) fn proved(&self) {
+        self.reached(Progress::Proven);
+    }
+
+    /// Returns when the connection has to give way to another.
+    pub(crate) async fn displaced(&self) {
+        self.displaced.notified().await;
+    }
+
+    fn reached(&self, progress: Progress) {
+        if let Some(taken) = self.admission.pending().places.get_mut(&self.number) {
+            taken.progress = progress;
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut pending = self.admission.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.all -= 1;
-        if let Some(origin) = self.origin
-            && let Some(each) = pending.each.get_mut(&origin)
-        {
-            *each -= 1;
-            if *each == 0 {
-                pending.each.remove(&origin);
-            }
-        }
+        self.admission.pending().places.remove(&self.number);
     }
 }
 
-/// What counts as one address.
-fn origin(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address @ IpAddr::V4(_) => address,
-    }
+/// What an address is counted with, and how many may be of it.
+fn origins(address: IpAddr) -> impl Iterator<Item = (IpNet, usize)> {
+    let of_six = |length| match address {
+        IpAddr::V6(address) => Ipv6Net::new(address, length).ok().map(|network| IpNet::V6(network.trunc())),
+        IpAddr::V4(_) => None,
+    };
+    let alone = match address {
+        IpAddr::V4(address) => Some(IpNet::V4(Ipv4Net::from(address))),
+        IpAddr::V6(_) => of_six(64),
+    };
+    let site = of_six(48).map(|site| (site, MAX_PENDING_SITE));
+    alone.map(|alone| (alone, MAX_PENDING_EACH)).into_iter().chain(site)
 }
 
 #[cfg(test)]
@@ -123,23 +188,45 @@ mod tests {
         assert!(admission.allows(Some(address("11.0.0.1"))));
     }
 
+    fn few(admission: &Arc<Admission>, text: &str) -> Vec<Place> {
+        (0..MAX_PENDING_EACH).map(|_| admission.admit(Some(address(text))).unwrap()).collect()
+    }
+
     #[test]
-    fn one_address_has_few_places_and_all_together_a_bound() {
+    fn one_address_and_one_site_have_few_places() {
         let admission = Arc::new(Admission::default());
-        let few = |text: &str| {
-            (0..MAX_PENDING_EACH).map(|_| admission.admit(Some(address(text))).unwrap()).collect::<Vec<_>>()
-        };
-        let first = few("2001:db8::1");
-        // another address of the same customer
+        let first = few(&admission, "2001:db8::1");
+        // another address of the same network
         assert!(matches!(admission.admit(Some(address("2001:db8::ffff:1"))), Err(Error::Crowded(_))));
-        let other = admission.admit(Some(address("2001:db8:0:1::1"))).unwrap();
-        drop(first);
-        drop(other);
-        let all: Vec<_> = (0..MAX_PENDING / MAX_PENDING_EACH).map(|n| few(&format!("10.0.0.{n}"))).collect();
-        assert!(matches!(admission.admit(Some(address("10.9.9.9"))), Err(Error::Busy)));
+        let second = few(&admission, "2001:db8:0:1::1");
+        // another network of the same site
+        assert!(matches!(admission.admit(Some(address("2001:db8:0:2::1"))), Err(Error::Crowded(_))));
+        assert!(admission.admit(Some(address("2001:db8:1::1"))).is_ok());
+        let four = few(&admission, "::ffff:10.0.0.1");
+        assert!(matches!(admission.admit(Some(address("10.0.0.1"))), Err(Error::Crowded(_))));
+        drop((first, second, four));
+        assert!(admission.pending().places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_gives_way_first_then_who_is_unproven_and_nobody_else() {
+        let admission = Arc::new(Admission::default());
+        let places: Vec<_> =
+            (0..MAX_PENDING / MAX_PENDING_EACH).flat_map(|n| few(&admission, &format!("10.0.0.{n}"))).collect();
+        places[0].proved();
+        places[1].heard();
+        let newcomer = admission.admit(Some(address("10.9.9.9"))).unwrap();
+        places[2].displaced().await;
+        newcomer.heard();
+        places[3..].iter().for_each(Place::heard);
+        let next = admission.admit(None).unwrap();
+        places[1].displaced().await;
+        assert_eq!(admission.pending().places.len(), MAX_PENDING);
+        next.proved();
+        newcomer.proved();
+        places[3..].iter().for_each(Place::proved);
         assert!(matches!(admission.admit(None), Err(Error::Busy)));
-        drop(all);
-        let pending = admission.pending.lock().unwrap();
-        assert!(pending.all == 0 && pending.each.is_empty());
+        drop((places, newcomer, next));
+        assert!(admission.pending().places.is_empty());
     }
 }

@@ -63,6 +63,9 @@ pub enum Error {
     /// The end that listens has too many connections that have not proved themselves yet.
     #[error("too many connections wait to prove themselves; a later attempt may find room")]
     Busy,
+    /// It gave way to another one when there were too many of those.
+    #[error("too many connections wait to prove themselves; the oldest gave way to a new one")]
+    Displaced,
     /// One address has too many of those.
     #[error("too many connections from {0} wait to prove themselves")]
     Crowded(IpAddr),

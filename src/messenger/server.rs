@@ -204,10 +204,12 @@ fn admit(inner: &Arc<Inner>, link: Link) {
     });
 }
 
-async fn prove(inner: Arc<Inner>, link: Link, _place: Place) {
+async fn prove(inner: Arc<Inner>, link: Link, place: Place) {
     let proof = async {
         let (node, clock) = (&inner.identity.node, Arc::clone(&inner.clock));
-        match SecureChannel::respond(link, node, &inner.keys, &inner.meter, clock).await? {
+        let arrived = SecureChannel::respond(link, node, &inner.keys, &inner.meter, clock, || place.heard()).await?;
+        place.proved();
+        match arrived {
             Arrived::Link(channel, proven) => {
                 inner.remember(proven);
                 // fails only if the node takes no more links, because it stops
@@ -221,8 +223,12 @@ async fn prove(inner: Arc<Inner>, link: Link, _place: Place) {
         }
         Ok(())
     };
-    let proof = tokio::time::timeout(HANDSHAKE_LIMIT, proof).await;
-    if let Err(error) = proof.unwrap_or(Err(Error::Silent(HANDSHAKE_LIMIT))) {
+    let proof = tokio::select! {
+        biased;
+        () = place.displaced() => Err(Error::Displaced),
+        proof = tokio::time::timeout(HANDSHAKE_LIMIT, proof) => proof.unwrap_or(Err(Error::Silent(HANDSHAKE_LIMIT))),
+    };
+    if let Err(error) = proof {
         inner.meter.refused();
         inner.refusals.tell("a connection was refused", &error);
     }

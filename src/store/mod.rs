@@ -22,6 +22,7 @@ pub mod node_id;
 pub mod node_links;
 pub mod node_settings;
 pub mod nodes;
+pub(crate) mod outage;
 mod postgres;
 mod postgres_changes;
 mod revision;
@@ -208,6 +209,7 @@ impl Transaction {
             revision = Some(revision::count(&mut self.begun).await?);
         }
         self.begun.commit().await?;
+        outage::over();
         if let Some(revision) = revision {
             revision::tell(&self.inner.changes, revision);
         }

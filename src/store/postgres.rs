@@ -18,6 +18,12 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// After so long a call is given up, and its connection: no answer came, not even that the statement took too long.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// The same for who waits to open the database: a little longer than `lock_timeout` in [`BEGIN_OPENING`].
+const OPENING_PATIENCE: Duration = Duration::from_secs(70);
+/// The same for what brings a large schema up to date: an index over millions of rows takes its time.
+const SCHEMA_PATIENCE: Duration = Duration::from_hours(1);
+/// How long it may take until the server hears that somebody listens.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(5);
 /// On which changes are told.
 pub(crate) const CHANNEL: &str = "switchboard_changes";
 const READERS: u32 = 4;
@@ -74,11 +80,14 @@ pub(crate) struct Held {
     begun: bool,
     /// A statement on it failed or was given up.
     spoilt: bool,
+    /// How long a call on it may take.
+    patience: Duration,
 }
 
 /// What comes of a call on a held connection.
 pub(crate) struct Fate<'h> {
     spoilt: &'h mut bool,
+    patience: Duration,
 }
 
 /// A transaction and the turn it holds; rolled back (with its connection) when dropped.
@@ -100,7 +109,13 @@ impl Drop for Held {
 impl Held {
     /// The connection, and what watches over calls on it.
     pub(crate) fn parts(&mut self) -> (&mut PgConnection, Fate<'_>) {
-        (&mut self.connection, Fate { spoilt: &mut self.spoilt })
+        (&mut self.connection, Fate { spoilt: &mut self.spoilt, patience: self.patience })
+    }
+
+    async fn begin(mut self, how: &'static str, turn: Option<OwnedSemaphorePermit>) -> Result<Begun, sqlx::Error> {
+        self.begun = true;
+        self.say(how).await?;
+        Ok(Begun { held: self, _turn: turn })
     }
 
     async fn say(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
@@ -113,9 +128,9 @@ impl Fate<'_> {
     /// Waits for the answer, not for ever. If none comes, or it is no good, the connection is not used again.
     pub(crate) async fn limit<T>(self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
         let before = std::mem::replace(self.spoilt, true);
-        let answer = tokio::time::timeout(ANSWER_PATIENCE, call)
+        let answer = tokio::time::timeout(self.patience, call)
             .await
-            .unwrap_or_else(|_| Err(timed_out(format!("no answer came within {} s", ANSWER_PATIENCE.as_secs()))));
+            .unwrap_or_else(|_| Err(timed_out(format!("no answer came within {} s", self.patience.as_secs()))));
         // a row that this program can't read is no fault of the connection
         *self.spoilt =
             before || matches!(&answer, Err(sqlx::Error::Database(_) | sqlx::Error::Io(_) | sqlx::Error::Protocol(_)));
@@ -137,7 +152,7 @@ impl Pool {
     /// A connection that answers.
     pub(crate) async fn acquire(&self) -> Result<Held, sqlx::Error> {
         match self.pool.acquire().await {
-            Ok(connection) => Ok(Held { connection, begun: false, spoilt: false }),
+            Ok(connection) => Ok(Held { connection, begun: false, spoilt: false, patience: ANSWER_PATIENCE }),
             // not because all are in use, but because none could be made
             Err(sqlx::Error::PoolTimedOut) if self.pool.size() < self.pool.options().get_max_connections() => {
                 let seconds = CONNECT_PATIENCE.as_secs();
@@ -148,10 +163,7 @@ impl Pool {
     }
 
     async fn begin(&self, how: &'static str, turn: Option<OwnedSemaphorePermit>) -> Result<Begun, Error> {
-        let mut held = self.acquire().await?;
-        held.begun = true;
-        held.say(how).await?;
-        Ok(Begun { held, _turn: turn })
+        Ok(self.acquire().await?.begin(how, turn).await?)
     }
 }
 
@@ -225,7 +237,11 @@ impl PostgresDatabase {
 
     /// Begins to bring the schema up to date, or waits until another process has.
     pub(crate) async fn begin_opening(&self) -> Result<Begun, Error> {
-        self.writers.begin(BEGIN_OPENING, None).await
+        let mut held = self.writers.acquire().await?;
+        held.patience = OPENING_PATIENCE;
+        let mut begun = held.begin(BEGIN_OPENING, None).await?;
+        begun.held.patience = SCHEMA_PATIENCE;
+        Ok(begun)
     }
 
     /// Begins to read from one snapshot.
@@ -240,10 +256,14 @@ impl PostgresDatabase {
 
     /// A connection that hears what other processes tell.
     pub(crate) async fn listen(&self) -> Result<PgListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.listening.pool).await?;
-        listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
-        Ok(listener)
+        let listening = async {
+            let mut listener = PgListener::connect_with(&self.listening.pool).await?;
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        };
+        let late = || timed_out(format!("{} did not let this node listen within {LISTEN_PATIENCE:?}", self.place));
+        tokio::time::timeout(LISTEN_PATIENCE, listening).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// Closes every connection.

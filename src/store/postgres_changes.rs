@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::base::chain::chain;
 use crate::base::shutdown::Shutdown;
 use crate::store::postgres::PostgresDatabase;
-use crate::store::revision::{read, tell};
+use crate::store::revision::{correct, read, tell};
 use crate::store::sql::On;
 
 /// How often the database is asked all the same: a connection may be dead and nobody knows.
@@ -80,8 +80,7 @@ async fn hear(
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 let number = read(On::PostgresPool(database.readers())).await?;
-                if number > *changes.borrow() {
-                    tell(changes, number);
+                if correct(changes, number) {
                     // it should have been told: this connection hears nothing any more
                     *listener = None;
                 }
@@ -90,6 +89,7 @@ async fn hear(
         }
     }
     *listener = Some(database.listen().await?);
-    tell(changes, read(On::PostgresPool(database.readers())).await?);
+    // told in any case: another server may have come to the same number by other commits
+    changes.send_replace(read(On::PostgresPool(database.readers())).await?);
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) async fn read(on: On<'_>) -> Result<u64, sqlx::Error> {
     Ok(number.cast_unsigned())
 }
 
-/// Tells everybody in this process; of several who tell at once the latest holds.
+/// Tells everybody in this process what a commit counted; of several who tell at once the latest holds.
 pub(crate) fn tell(changes: &watch::Sender<u64>, number: u64) {
     changes.send_if_modified(|present| {
         let newer = *present < number;
@@ -32,4 +32,28 @@ pub(crate) fn tell(changes: &watch::Sender<u64>, number: u64) {
         }
         newer
     });
+}
+
+/// Tells everybody in this process what the database holds now, also if that is less than before: after a failover to a server
+/// that lost commits everything is to be looked at again. Whether that was news. (A commit of this process between reading and
+/// telling makes it news twice; that does no harm.)
+pub(crate) fn correct(changes: &watch::Sender<u64>, number: u64) -> bool {
+    changes.send_if_modified(|present| std::mem::replace(present, number) != number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_lost_commits_is_a_change_but_a_late_word_is_none() {
+        let (changes, mut hears) = watch::channel(7);
+        tell(&changes, 5);
+        assert!(!hears.has_changed().unwrap(), "somebody told of a later commit meanwhile");
+        assert!(!correct(&changes, 7));
+        assert!(correct(&changes, 5));
+        assert_eq!(*hears.borrow_and_update(), 5);
+        tell(&changes, 6);
+        assert_eq!(*hears.borrow_and_update(), 6, "what is committed from then on is told");
+    }
 }

@@ -18,6 +18,9 @@ const PACE: Duration = Duration::from_millis(200);
 const CHECKPOINT_PACE: Duration = Duration::from_secs(1);
 /// From how many pages (of 4 KiB) on it is copied into the database.
 const CHECKPOINT_PAGES: i64 = 1000;
+/// After so long without a commit it is copied however short it is, and cut: living nodes commit more often, so most likely the disk
+/// is full, and on a small one the log itself may be what fills it.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What a process knows of the database's changes.
 #[derive(Clone, Copy)]
@@ -46,7 +49,7 @@ pub(crate) async fn start(
         }
     });
     let stopping = shutdown.clone();
-    let checkpoint = checkpoint(Arc::downgrade(database), hears);
+    let checkpoint = checkpoint(Arc::downgrade(database), hears, QUIET);
     shutdown.spawn("store: checkpoint", async move {
         tokio::select! {
             () = checkpoint => {}
@@ -105,25 +108,72 @@ async fn look(
     Ok(Seen { version, revision: revision.cast_unsigned() })
 }
 
-/// Copies the write-ahead log into the database when it has grown, without any lock that a commit would wait for.
-async fn checkpoint(database: Weak<SqliteDatabase>, mut moves: watch::Receiver<i64>) {
-    while moves.changed().await.is_ok() {
-        tokio::time::sleep(CHECKPOINT_PACE).await;
-        moves.mark_unchanged();
+/// Copies the write-ahead log into the database when it has grown, without any lock that a commit would wait for; and when no commit
+/// comes.
+async fn checkpoint(database: Weak<SqliteDatabase>, mut moves: watch::Receiver<i64>, quiet: Duration) {
+    loop {
+        let enough = match tokio::time::timeout(quiet, moves.changed()).await {
+            Ok(Ok(())) => {
+                tokio::time::sleep(CHECKPOINT_PACE).await;
+                moves.mark_unchanged();
+                Enough::Long
+            }
+            Ok(Err(_)) => return,
+            Err(_) => Enough::Any,
+        };
         let Some(database) = database.upgrade() else { return };
-        if let Err(error) = checkpoint_if_long(&database).await {
+        if let Err(error) = checkpoint_if(enough, &database).await {
             // a commit does it when the log has grown further, and says so if it can't
             tracing::debug!(error = %chain(&error), "could not copy the write-ahead log");
         }
     }
 }
 
-async fn checkpoint_if_long(database: &SqliteDatabase) -> Result<(), sqlx::Error> {
+/// How long a log is worth copying.
+#[derive(Clone, Copy)]
+enum Enough {
+    Long,
+    Any,
+}
+
+async fn checkpoint_if(enough: Enough, database: &SqliteDatabase) -> Result<(), sqlx::Error> {
     let mut connection = database.readers().acquire().await?;
     let (_, pages, copied): (i64, i64, i64) =
         sqlx::query_as("pragma wal_checkpoint(noop)").fetch_one(&mut *connection).await?;
-    if pages - copied >= CHECKPOINT_PAGES {
-        sqlx::query("pragma wal_checkpoint(passive)").execute(&mut *connection).await?;
-    }
+    let how = match enough {
+        Enough::Long if pages - copied >= CHECKPOINT_PAGES => "pragma wal_checkpoint(passive)",
+        Enough::Any if pages > 0 => "pragma wal_checkpoint(truncate)",
+        _ => return Ok(()),
+    };
+    sqlx::query(how).execute(&mut *connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_log_that_nobody_adds_to_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("switchboard.db");
+        std::fs::File::create(&file).unwrap();
+        let database = Arc::new(SqliteDatabase::open(&file).await.unwrap());
+        let mut begun = database.begin().await.unwrap();
+        sqlx::query("create table t (n integer)").execute(begun.connection()).await.unwrap();
+        begun.commit().await.unwrap();
+        let log = || file.with_extension("db-wal").metadata().unwrap().len();
+        assert!(log() > 0);
+        let (_moved, moves) = watch::channel(0);
+        let cut = async {
+            while log() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            () = checkpoint(Arc::downgrade(&database), moves, Duration::from_millis(10)) => panic!("it goes on"),
+            cut = tokio::time::timeout(Duration::from_secs(10), cut) => cut.expect("it is cut"),
+        }
+        database.close().await;
+    }
 }

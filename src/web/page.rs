@@ -5,7 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{Html as HtmlBody, IntoResponse, Response};
 
@@ -190,7 +190,7 @@ struct ErrorPage {
 
 /// Puts a page around every problem (JSON for scripts), whoever found it: a handler, an extractor or the router.
 pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: Next) -> Response {
-    let headers = request.headers().clone();
+    let (uri, headers) = (request.uri().clone(), request.headers().clone());
     let response = next.run(request).await;
     let status = response.status();
     let found = response.extensions().get::<Problem>().cloned();
@@ -208,7 +208,7 @@ pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: N
     let mut dressed = if wants_json(&headers) {
         Json(serde_json::json!({ "ok": false, "text": problem.text.plain() })).into_response()
     } else {
-        let frame = frame_of_problem(&web, &headers, status).await;
+        let frame = frame_of_problem(&web, &uri, &headers, status).await;
         let back = crate::web::notice::back(&headers, &web.base).filter(|_| frame.user.is_some());
         show(&ErrorPage { t: EN, frame, status: status.as_u16(), text: problem.text, back })
     };
@@ -227,13 +227,13 @@ fn has_page(response: &Response) -> bool {
 }
 
 /// The frame for whoever is signed in. While the database can't say, nobody is.
-async fn frame_of_problem(web: &WebState, headers: &HeaderMap, status: StatusCode) -> Frame {
+async fn frame_of_problem(web: &WebState, uri: &Uri, headers: &HeaderMap, status: StatusCode) -> Frame {
     let title = EN.error_title(status.as_u16());
     let mut frame = Frame::bare(web, Place::Elsewhere, title);
     if status.is_server_error() {
         return frame;
     }
-    if let Ok(Some((session, cookie))) = find(web, headers).await
+    if let Ok(Some((session, cookie))) = find(web, uri, headers).await
         && may(&session.user, Right::Look)
     {
         use secrecy::ExposeSecret as _;

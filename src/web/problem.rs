@@ -7,6 +7,7 @@ use crate::auth::sign_in::Denied;
 use crate::base::chain::chain;
 use crate::control::Refusal;
 use crate::store::error::Error as StoreError;
+use crate::store::outage;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::texts::EN;
 
@@ -66,7 +67,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Conflict(ref text) => Self::new(StatusCode::CONFLICT, "{text}".with("text", text)),
             StoreError::Busy(_) => {
-                tracing::warn!("a page could not be answered: {}", chain(&error));
+                outage::refused("a page", &error);
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, EN.problem_store_busy.with("why", &error))
             }
             StoreError::Sealed(_) | StoreError::Broken(_) => {

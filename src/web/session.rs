@@ -52,7 +52,7 @@ impl FromRequestParts<WebState> for SignedIn {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Response> {
-        match find(state, &parts.headers).await {
+        match find(state, &parts.uri, &parts.headers).await {
             Ok(Some((session, cookie))) if may(&session.user, Right::Look) => {
                 let may_act = may(&session.user, Right::Act);
                 Ok(Self { session, cookie, may_act })
@@ -67,9 +67,10 @@ impl FromRequestParts<WebState> for SignedIn {
 /// The session of a request's cookie, whatever its user may do; none if there is none or it ended.
 pub(crate) async fn find(
     state: &WebState,
+    uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<(Session, SecretString)>, crate::store::error::Error> {
-    let Some(cookie) = cookie(headers) else { return Ok(None) };
+    let Some(cookie) = cookie(uri, &state.base, headers) else { return Ok(None) };
     let (idle, age) = {
         let settings = state.settings.borrow();
         (settings.duration(name::SESSION_IDLE), settings.duration(name::SESSION_AGE))
@@ -78,11 +79,11 @@ pub(crate) async fn find(
     Ok(session.map(|session| (session, cookie)))
 }
 
-/// The value of the session's cookie, if the browser sent one of the right form.
-pub(crate) fn cookie(headers: &HeaderMap) -> Option<SecretString> {
+/// The value of the session's cookie, if the browser sent one of the right form. Only the name that is given out here counts:
+/// over https whoever can write into a plain connection, or owns a neighbouring host, could set a plain cookie.
+fn cookie(uri: &Uri, base: &BasePath, headers: &HeaderMap) -> Option<SecretString> {
     let jar = CookieJar::from_headers(headers);
-    let cookie = [HOST_COOKIE, SECURE_COOKIE, COOKIE].into_iter().find_map(|name| jar.get(name))?;
-    let value = cookie.value();
+    let value = jar.get(cookie_name(uri, base))?.value();
     (value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit())).then(|| SecretString::from(value))
 }
 
@@ -99,18 +100,20 @@ pub(crate) fn ending(uri: &Uri, base: &BasePath) -> Cookie<'static> {
 }
 
 fn bare(uri: &Uri, base: &BasePath, value: String) -> Cookie<'static> {
-    let secure = over_https(uri);
-    let name = match (secure, base.is_none()) {
-        (true, true) => HOST_COOKIE,
-        (true, false) => SECURE_COOKIE,
-        (false, _) => COOKIE,
-    };
-    Cookie::build((name, value))
+    Cookie::build((cookie_name(uri, base), value))
         .http_only(true)
         .same_site(SameSite::Lax)
         .path(base.cookie_path().to_owned())
-        .secure(secure)
+        .secure(over_https(uri))
         .build()
+}
+
+fn cookie_name(uri: &Uri, base: &BasePath) -> &'static str {
+    match (over_https(uri), base.is_none()) {
+        (true, true) => HOST_COOKIE,
+        (true, false) => SECURE_COOKIE,
+        (false, _) => COOKIE,
+    }
 }
 
 /// Whether a request came over https: whoever ended TLS has put the scheme into its address.
@@ -194,7 +197,21 @@ mod tests {
         for value in ["", "short", &"g".repeat(64)] {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, format!("{COOKIE}={value}").parse().unwrap());
-            assert!(cookie(&headers).is_none(), "{value}");
+            assert!(cookie(&"/".parse().unwrap(), &BasePath::default(), &headers).is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn only_the_cookie_that_fits_scheme_and_base_path_counts() {
+        let (plain, https) = ("/".parse().unwrap(), "https://h/".parse().unwrap());
+        let (none, base) = (BasePath::default(), "/sb".parse().unwrap());
+        for (uri, base, fits) in [(&plain, &none, COOKIE), (&https, &none, HOST_COOKIE), (&https, &base, SECURE_COOKIE)]
+        {
+            for name in [COOKIE, HOST_COOKIE, SECURE_COOKIE] {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::COOKIE, format!("{name}={}", "ab".repeat(32)).parse().unwrap());
+                assert_eq!(cookie(uri, base, &headers).is_some(), name == fits, "{name} at {uri} under {base:?}");
+            }
         }
     }
 }

@@ -87,6 +87,7 @@ pub(crate) async fn initiate(
 }
 
 /// Shakes hands as the end that listens, with whichever accepted key the other end names. Whom it refuses it tells a code.
+/// `heard` is told that the other end said hello.
 ///
 /// # Errors
 /// As for [`initiate`].
@@ -95,8 +96,9 @@ pub(crate) async fn respond(
     node: &NodeId,
     keys: &KeyRing,
     versions: Versions,
+    heard: impl FnOnce(),
 ) -> Result<Agreed, Error> {
-    match greet_and_prove(&mut link, node, keys, versions).await {
+    match greet_and_prove(&mut link, node, keys, versions, heard).await {
         Ok((noise, theirs, version)) => {
             let purpose = if theirs.probe { Purpose::Probe } else { Purpose::Link };
             agreed(link, noise, theirs, version, purpose)
@@ -118,9 +120,11 @@ async fn greet_and_prove(
     node: &NodeId,
     keys: &KeyRing,
     versions: Versions,
+    heard: impl FnOnce(),
 ) -> Result<(HandshakeState, Hello, u8), Error> {
     let their_bytes = recv(link, HELLO, "hello").await?;
     let theirs = Hello::decode(&their_bytes).ok_or(Error::Invalid("hello"))?;
+    heard();
     let accepted = keys.accepted(theirs.fingerprint);
     let key = accepted.clone().unwrap_or_else(|| keys.current());
     let ours = Hello { versions, fingerprint: key.raw_fingerprint(), node: node.clone(), probe: false };
@@ -244,7 +248,7 @@ mod tests {
         let (web, service) = (NodeId::new("web-2"), NodeId::new("service-1"));
         let (web, service) = tokio::join!(
             initiate(a, &web, web_key, web_versions, Purpose::Link),
-            respond(b, &service, keys, Versions::OURS)
+            respond(b, &service, keys, Versions::OURS, || ())
         );
         Ends { web, service }
     }
@@ -287,7 +291,7 @@ mod tests {
             let (web, service) = (NodeId::new("web-2"), NodeId::new("service-1"));
             let (web, service) = tokio::join!(
                 initiate(a, &web, &key, web_versions, Purpose::Link),
-                respond(b, &service, &keys, service_versions)
+                respond(b, &service, &keys, service_versions, || ())
             );
             let (mut web, mut service) =
                 (web.unwrap_or_else(|e| panic!("{e}")), service.unwrap_or_else(|e| panic!("{e}")));
@@ -327,7 +331,7 @@ mod tests {
             write(&mut noise, &mut thief).await.unwrap();
             recv(&mut thief, NOISE, "handshake").await
         };
-        let (told, found) = tokio::join!(steal, respond(link, &service, &keys, Versions::OURS));
+        let (told, found) = tokio::join!(steal, respond(link, &service, &keys, Versions::OURS, || ()));
         assert!(matches!(told, Err(Error::Unwelcome(CODE_MALFORMED))));
         assert!(matches!(found.err(), Some(Error::Invalid("proof of the key"))));
     }
@@ -350,7 +354,7 @@ mod tests {
         for garbage in [&b"GET / HTTP/1.1"[..], b"\x01", b"\x01SWBD", b"\x02\x00", &[1; 600], b"\x03\x01"] {
             let (mut stranger, link) = memory::pair();
             stranger.send(garbage).await.unwrap();
-            assert!(respond(link, &NodeId::new("service-1"), &keys, Versions::OURS).await.is_err());
+            assert!(respond(link, &NodeId::new("service-1"), &keys, Versions::OURS, || ()).await.is_err());
             assert_eq!(stranger.recv().await.unwrap().unwrap(), [REFUSAL, CODE_MALFORMED].as_slice());
             assert_eq!(stranger.recv().await.unwrap(), None);
         }

@@ -78,15 +78,16 @@ impl SecureChannel {
         Ok(channel)
     }
 
-    /// Shakes hands as the end that listens and waits for the first sealed frame.
+    /// Shakes hands as the end that listens and waits for the first sealed frame. `heard` is told of the hello.
     pub(crate) async fn respond(
         link: Link,
         node: &NodeId,
         keys: &KeyRing,
         meter: &Arc<Meter>,
         clock: SharedClock,
+        heard: impl FnOnce(),
     ) -> Result<Arrived, Error> {
-        let agreed = handshake::respond(link, node, keys, Versions::OURS).await?;
+        let agreed = handshake::respond(link, node, keys, Versions::OURS, heard).await?;
         let (fingerprint, address, purpose) = (agreed.fingerprint, agreed.address, agreed.purpose);
         let uncounted = Arc::default();
         let meter = if purpose == Purpose::Probe { &uncounted } else { meter };

@@ -46,7 +46,7 @@ pub(crate) async fn sign_in(
     Behind(query, done): Behind<NextQuery>,
 ) -> Result<Response, Problem> {
     let next = local_path(&query.next).to_owned();
-    if let Some((session, _)) = session::find(&web, &headers).await?
+    if let Some((session, _)) = session::find(&web, &uri, &headers).await?
         && crate::auth::access::may(&session.user, crate::auth::access::Right::Look)
     {
         return Ok(Redirect::to(&next).into_response());

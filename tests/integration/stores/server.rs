@@ -208,3 +208,36 @@ async fn it_is_described_without_user_and_password() {
     assert!(!format!("{store:?}").contains("switchboard_test:"));
     assert!(store.database_bytes().await.unwrap() > 1_000_000);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "scripts/test starts PostgreSQL"]
+async fn a_server_that_lost_commits_is_noticed() {
+    let database = TestDatabase::new().await;
+    let [(data, options)] = machines::<1>(&database, None);
+    let store = Store::open(options, &data.shutdown).await.unwrap();
+    register(&store, "service-1").await.unwrap();
+    let mut changes = store.changes();
+    let before = *changes.borrow_and_update();
+    // as after a failover to a standby that had not got everything
+    let mut raw = super::Raw::Postgres(database.connect().await);
+    assert_eq!(
+        number(&mut raw, "update revision set number = number - 1 returning number").await,
+        i64::try_from(before).unwrap() - 1
+    );
+    let seen = tokio::time::timeout(Duration::from_secs(10), changes.wait_for(|seen| *seen < before));
+    seen.await.expect("it is noticed").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "scripts/test starts PostgreSQL"]
+async fn who_opens_while_another_migrates_for_long_gets_in() {
+    let database = TestDatabase::new().await;
+    let [(data, options)] = machines::<1>(&database, None);
+    let mut other = database.connect().await;
+    let locked = sqlx::raw_sql("begin; select pg_advisory_xact_lock(5429130770513)").execute(&mut other).await;
+    locked.unwrap();
+    // longer than anything else may take
+    let migrated = async { sqlx::raw_sql("select pg_sleep(21); commit").execute(&mut other).await.unwrap() };
+    let (opened, _) = tokio::join!(Store::open(options, &data.shutdown), migrated);
+    opened.unwrap();
+}
