@@ -45,6 +45,14 @@ impl Error {
         Self::Broken(sqlx::Error::Decode(Box::new(error)))
     }
 
+    /// Whether there is no way to the database, as far as this call could tell.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let Self::Busy(error) = self else { return false };
+        let stopping = |state: &str| state.starts_with("57P0") || state.starts_with("08");
+        matches!(error, sqlx::Error::Io(_)) || state(error).is_some_and(stopping)
+    }
+
     /// It took too long to be of use.
     #[must_use]
     pub const fn late() -> Self {
