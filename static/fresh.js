@@ -65,10 +65,11 @@ function tell(failed, shown) {
   const note = document.createElement('p');
   note.className = 'warning unfresh';
   note.setAttribute('role', 'alert');
+  note.innerHTML = '<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><use href="#i-overdue"/></svg><span class="grow"></span>';
   const since = document.createElement('time');
   since.dateTime = new Date(failed.since).toISOString();
   const [before, after] = words.notFresh(failed.title, failed.status);
-  note.append(`${before} `, since, after);
+  note.lastChild.append(`${before} `, since, after);
   if (told && says(told) === says(note)) return;
   told?.remove();
   place.append(note);

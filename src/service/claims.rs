@@ -124,7 +124,8 @@ pub(crate) async fn finish(
     let mut transaction = parts.store.begin().await?;
     let first = transaction.finish_execution(id, verdict.outcome, verdict.message.as_deref(), verdict.at).await?;
     if !first {
-        let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), verdict.at);
+        let at = verdict.at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC");
+        let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), at);
         transaction.note_late_end(id, &parts.node, &text).await?;
     }
     if is_primary(&mut transaction, parts, &parts.lead).await? {

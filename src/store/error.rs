@@ -146,6 +146,13 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_is_busy_is_not_away() {
+        assert!(Error::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into())).is_away());
+        assert!(!Error::from(sqlx::Error::PoolTimedOut).is_away());
+        assert!(!Error::Conflict(String::new()).is_away());
+    }
+
+    #[test]
     fn what_retrying_does_not_mend_is_broken() {
         assert!(matches!(Error::from(sqlx::Error::RowNotFound), Error::Broken(_)));
     }

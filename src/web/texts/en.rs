@@ -27,7 +27,7 @@ texts! {
     unled: "No service node is primary since {since}: no dispatcher runs. As soon as one lives, it becomes primary by itself.",
     unled_never: "No service node has been primary yet: no dispatcher runs. Start one: switchboard run --role service.",
     link_warning: "The service can't be reached since {since}: {cause}. What you ask for is stored: it starts when the service is heard again, or within {poll} if a service runs and only the link is broken.",
-    stale: "The service node is not heard since {since}: {cause}. This is what the database knows; it may be old.",
+    stale: "This is what the database knows; it may be old. Nothing is heard from the service node.",
 
     // service status
     node_id: "Node", node_host: "Host", node_version: "Version", node_pid: "Process",
@@ -64,7 +64,7 @@ texts! {
     bars_summary: "Last {n} run: {counts}|Last {n} runs: {counts}",
 
     // the log
-    log: "Log", log_lines: "The newest lines of the log", log_level: "Level and above", log_source: "Source",
+    log: "Log", log_lines: "The newest lines of the log", log_level: "Level and above", level: "Level", log_source: "Source",
     log_all_sources: "all", log_search: "Search (regular expression)", log_inverse: "lines that don't match",
     log_apply: "Apply", log_clear: "Clear the filter", log_pause: "Pause", log_wrap: "wrap lines",
     log_announce: "announce new lines", log_find: "Find in these lines", log_copy: "Copy", log_download: "Download", log_help: "Keys",
@@ -135,6 +135,7 @@ texts! {
     col_concerns: "Concerns", no_node_lives: "no node lives now",
     review_relink: "Service nodes listen at the new place and web nodes dial it; then the old link is closed. If it can't be had there, the old one stays.",
     review_rekey: "Every node takes the new key up and links are made anew with it.",
+    review_networks: "Web nodes outside of these networks lose their link at once. Name 127.0.0.1 for those on the same machine that dial over TCP.",
     review_sign_out: "Browsers signed in for longer, or unused for longer, are signed out.",
     review_forget: "Lines in memory that have no room any more are dropped at once.",
     review_delete: "What is older or more than that is deleted when the database is cleaned up the next time, and does not come back.",
@@ -176,7 +177,7 @@ texts! {
     nodes_lead: "Every process of Switchboard that works with this database. One service node is the primary: its dispatchers run. The others stand by and take over when it is gone.", nodes_none: "No node has registered yet.",
     node_heartbeat: "heartbeat", node_key: "Messenger key", node_link: "Link", node_address: "Address",
     role_web: "web node", role_service: "service node", role_all: "service and web node",
-    node_alive: "alive", node_late: "late", node_stopped: "stopped", node_heard: "this page hears it",
+    node_alive: "alive", node_late: "late", node_stops: "stopping", node_stopped: "stopped", node_heard: "this page hears it",
     node_other_version: "another version", node_other_key: "another key", link_gone: "Away", change_word: "Change",
     key_differs: "{node} uses another messenger key ({key}) than is in force here ({wanted}): it has no link until it takes that one up. If this stays, its own flag, environment or file fixes the key.",
     encryption_keys: "Every node here has proved at its start that it holds this database's encryption key; one that holds another does not start, and its refusal says whom it disagrees with.",
@@ -213,7 +214,7 @@ texts! {
     service_fix: "Start one: switchboard run --role service (or --role all), with the same data directory.",
     messenger_well: "linked with {node} at {where}; an answer takes {took}",
     messenger_fix: "See that a service node runs and listens at {where}; then press Reconnect on Service Status.",
-    messenger_key_fix: "Both nodes have to use one key: replace or generate it under Advanced Settings, Service.MessengerKey.",
+    messenger_key_fix: "Both ends have to use one key, and take up a new one within seconds. If this stays, one of them has it fixed by its own flag, environment or file: the Nodes page names it.",
     services_well: "{nodes} live", part_standby: "Standby", part_alone: "none", part_clock: "Clock",
     primary_fix: "As soon as a service node lives it becomes primary by itself: start one, or see below what keeps it from the database.",
     standbys_are: "{names}", standbys_not_meant: "one service node has ever been registered; with a second one on the same PostgreSQL database the work goes on when this one is gone",
@@ -229,7 +230,7 @@ texts! {
     step_resolve: "Look the name up", step_connect: "Connect", step_handshake: "Prove the key to each other", step_ping: "A sealed ping",
     step_done: "done in {took}", step_failed: "failed after {took}",
     keys_agree: "all living nodes use one key",
-    keys_fix: "A node takes up a new key within seconds. If this stays, see whether that node reaches this database.",
+    keys_fix: "A node takes up a new key within seconds. If this stays, its own flag, environment or file fixes the key.",
     work_well: "{n} dispatcher, none failing or overdue|{n} dispatchers, none failing or overdue",
     work_troubled: "failing or overdue: {names}", work_unknown: "nothing heard from the service node",
     work_fix: "Service Status shows the last error of each; its name leads to its runs and their output.",
