@@ -1,7 +1,12 @@
 // Parts of a page that say how things stand now: asked for anew, and replaced only if they say something else.
 
+import { serverNow } from './times.js';
+import { words } from './words.js';
+
 const PENDING_MS = 1000;
 const SETTLED_MS = 15000;
+/** One look that fails is nobody's business. */
+const MANY = 2;
 
 /** What a part says, without what only tells the time. */
 function says(part) {
@@ -18,20 +23,57 @@ function inHands(part) {
 const twin = (element, root) =>
   [...root.querySelectorAll(element.tagName)].find((other) => other.textContent === element.textContent);
 
+/** A part that says the same says it of later moments: a heartbeat, while a node lives. */
+function retime(old, now) {
+  const times = now.querySelectorAll('time[datetime]');
+  old.querySelectorAll('time[datetime]').forEach((time, at) => {
+    if (times[at] && time.dateTime !== times[at].dateTime) time.dateTime = times[at].dateTime;
+  });
+}
+
+/** Asks once. `{ok}`; if not, `{status, title}`: how the page of the problem is called, if there was any answer. */
 async function freshen(url, shown) {
   const answer = await fetch(url, { headers: { Accept: 'text/html' }, redirect: 'manual', signal: AbortSignal.timeout(10000) });
-  if (!answer.ok) return;
+  // signed out: what is asked for next says so
+  if (answer.type === 'opaqueredirect') return { ok: true };
   const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  if (!answer.ok) return { ok: false, status: answer.status, title: page.querySelector('.problem h1')?.textContent };
   for (const old of document.querySelectorAll('[data-fresh]')) {
     if (old.dataset.fresh !== url) continue;
     const now = page.getElementById(old.id);
-    if (!now || says(now) === says(old) || inHands(old)) continue;
+    if (!now) continue;
+    const same = says(now) === says(old);
+    if (same || inHands(old)) {
+      if (same) retime(old, now);
+      shown(old);
+      continue;
+    }
     const focus = old.contains(document.activeElement) ? document.activeElement : null;
     old.replaceWith(document.adoptNode(now));
     shown(now);
     // a button that had the focus may be gone: then the reader goes on from the page itself
     if (focus) (twin(focus, now) ?? document.querySelector('main')).focus({ preventScroll: true });
   }
+  return { ok: true };
+}
+
+/** Above the page, while what it shows can't be had anew: why, and since when. On a page that is live a lost web node says itself. */
+function tell(failed, shown) {
+  const place = document.getElementById('alerts');
+  const told = place?.querySelector('.unfresh');
+  if (!place || (!failed.title && document.querySelector('main').dataset.live)) { told?.remove(); return; }
+  const note = document.createElement('p');
+  note.className = 'warning unfresh';
+  note.setAttribute('role', 'alert');
+  note.innerHTML = '<svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><use href="#i-overdue"/></svg><span class="grow"></span>';
+  const since = document.createElement('time');
+  since.dateTime = new Date(failed.since).toISOString();
+  const [before, after] = words.notFresh(failed.title, failed.status);
+  note.lastChild.append(`${before} `, since, after);
+  if (told && says(told) === says(note)) return;
+  told?.remove();
+  place.append(note);
+  shown(place);
 }
 
 /** Follows every `[data-fresh]`: each second while something in it is pending, else as often as it says, or now and then; not while nobody looks. */
@@ -43,15 +85,26 @@ export function startFresh(shown) {
     // a part may say how soon what it tells can be another
     const every = () => Math.min(...own().map((part) => Number(part.dataset.freshEvery) || SETTLED_MS), SETTLED_MS);
     let timer;
+    let failures = 0;
+    let since = 0;
     const again = () => {
       clearTimeout(timer);
-      timer = setTimeout(look, isPending() ? PENDING_MS : every());
+      timer = setTimeout(look, isPending() || failures > 0 ? PENDING_MS : every());
     };
     const look = async () => {
       clearTimeout(timer);
       if (document.hidden) return;
-      // a node that does not answer now is asked again; the page says by itself that it is away
-      try { await freshen(url, shown); } catch { /* again later */ }
+      // whoever does not answer now is asked again
+      const came = await freshen(url, shown).catch(() => ({ ok: false }));
+      failures = came.ok ? 0 : failures + 1;
+      if (failures === 1) since = serverNow();
+      const failed = failures >= MANY;
+      for (const part of own()) {
+        part.classList.toggle('old', failed);
+        if (part.id !== 'alerts') continue;
+        if (failed) tell({ ...came, since }, shown);
+        else if (came.ok) part.querySelector('.unfresh')?.remove();
+      }
       again();
     };
     document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });

@@ -51,7 +51,8 @@ function show(time, now) {
   const at = Date.parse(time.dateTime);
   if (Number.isNaN(at)) return;
   let text;
-  if (time.classList.contains('ago')) text = relative(at, now);
+  if (time.classList.contains('soon') && at - now < 1000) text = words.inAMoment;
+  else if (time.classList.contains('ago')) text = relative(at, now);
   else if (time.classList.contains('since')) text = span(now - at);
   else if (time.dataset.shown === time.dateTime) return;
   else text = time.classList.contains('clock') ? clock(at).slice(0, 8) : `${day(at)} ${clock(at).slice(0, 8)}`;

@@ -8,6 +8,7 @@ const unended = (text) => text.replace(/\.$/, '');
 export const words = {
   // times
   justNow: 'just now',
+  inAMoment: 'in a moment',
   ago: (text) => `${text} ago`,
   in: (text) => `in ${text}`,
   units: { d: 'd', h: 'h', min: 'min', s: 's' },
@@ -26,6 +27,10 @@ export const words = {
   newer: 'This node was updated.',
   reload: 'Load the page again',
   refused: (text) => `The web node ended the connection: ${unended(text)}.`,
+  notFresh: (title, status) => [
+    `${title ?? (status ? `This web node can't say how things stand now (status ${status})` : 'The connection to this web node is lost')} since`,
+    status === 503 ? ': what is shown may be old, and nothing begins. It goes on by itself.' : ': what is shown may be old. It goes on by itself.',
+  ],
   titles: { failing: (n) => `(${n} failing) `, busy: (n) => `(${n} running) `, gone: () => '(service away) ', ok: () => '' },
 
   // actions

@@ -13,6 +13,8 @@ pub enum Need {
     Relink,
     /// A new key: every node takes it up, links are made anew with it.
     Rekey,
+    /// Links from elsewhere than the networks that are named end at once.
+    Admit,
     /// Browsers may be signed out.
     SignOut,
     /// Lines in memory may be dropped at once.
@@ -67,6 +69,7 @@ pub fn need(setting: &Setting, from: &str, to: &str) -> Need {
     match setting.name {
         name::MESSENGER_ENDPOINT => Need::Relink,
         name::MESSENGER_KEY => Need::Rekey,
+        name::MESSENGER_ALLOWED_NETWORKS if !to.is_empty() => Need::Admit,
         name::SESSION_IDLE | name::SESSION_AGE if is_less => Need::SignOut,
         name::LOG_RING_LINES | name::LOG_RING_BYTES if is_less => Need::Forget,
         name::DIAGNOSTICS_KEPT
@@ -122,6 +125,8 @@ mod tests {
             (name::MESSENGER_ENDPOINT, "pipe:/run/sb.sock", "", Need::Relink),
             (name::MESSENGER_ENDPOINT, "", "", Need::Nothing),
             (name::MESSENGER_KEY, "one", "two", Need::Rekey),
+            (name::MESSENGER_ALLOWED_NETWORKS, "", "10.0.0.0/8", Need::Admit),
+            (name::MESSENGER_ALLOWED_NETWORKS, "10.0.0.0/8", "", Need::Nothing),
             (name::SESSION_IDLE, "12h", "11h", Need::SignOut),
             (name::SESSION_IDLE, "12h", "1d", Need::Nothing),
             (name::SESSION_AGE, "7d", "6d", Need::SignOut),

@@ -146,7 +146,14 @@ fn check_endpoint(text: &str) -> Result<String, BadValue> {
 
 fn check_networks(text: &str) -> Result<String, BadValue> {
     let mut networks = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    if text.trim().is_empty() {
+        return Ok(String::new());
+    }
+    for part in text.split(',').map(str::trim) {
+        if part.is_empty() {
+            let why = "a comma has a network on either side, as in 10.0.0.0/8, fd00::/8; one is missing";
+            return Err(BadValue(why.to_owned()));
+        }
         match parse_network(part) {
             Some(network) => networks.push(network.to_string()),
             None => return Err(BadValue(format!("`{part}` is no network; write it as 10.0.0.0/8 or fd00::/8"))),
@@ -155,12 +162,15 @@ fn check_networks(text: &str) -> Result<String, BadValue> {
     Ok(networks.join(", "))
 }
 
-/// Reads one network, or one address as the network of it alone. IPv4 written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4.
+/// Reads one network, or one address as the network of it alone: `10.0.0.5/8` is all of 10.0.0.0/8, and written so. IPv4 written
+/// as IPv6 (`::ffff:10.0.0.0/104`) is IPv4.
 fn parse_network(text: &str) -> Option<IpNet> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    let network: IpNet = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
     match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
-        (IpAddr::V4(address), Some(length)) if network.addr().is_ipv6() => IpNet::new(address.into(), length).ok(),
-        _ => Some(network),
+        (IpAddr::V4(address), Some(length)) if network.addr().is_ipv6() => {
+            IpNet::new(address.into(), length).ok().map(|network| network.trunc())
+        }
+        _ => Some(network.trunc()),
     }
 }
 
@@ -287,6 +297,8 @@ mod tests {
             (Kind::Endpoint, "pipe:/run/switchboard.sock", "pipe:/run/switchboard.sock"),
             (Kind::Endpoint, "TCP://Host:33237/", "tcp://host:33237"),
             (Kind::Networks, "10.0.0.0/8,::1", "10.0.0.0/8, ::1/128"),
+            (Kind::Networks, "10.0.0.5/8, 10.0.0.5, fd00::1/8", "10.0.0.0/8, 10.0.0.5/32, fd00::/8"),
+            (Kind::Networks, " ", ""),
             (Kind::Networks, "::ffff:10.0.0.0/104", "10.0.0.0/8"),
         ] {
             assert_eq!(kind.check(text).as_deref(), Ok(canonical), "{text}");
@@ -313,6 +325,8 @@ mod tests {
             (Kind::Endpoint, &format!("pipe:/{}", "x".repeat(107)), "108 bytes"),
             (Kind::Endpoint, "tcp://h", "needs a port"),
             (Kind::Networks, "10.0.0.0/33", "10.0.0.0/8"),
+            (Kind::Networks, "10.0.0.0/8,,::1", "one is missing"),
+            (Kind::Networks, "10.0.0.0/8,", "one is missing"),
         ] {
             let error = kind.check(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text:?}: {error}");

@@ -125,7 +125,8 @@ pub(crate) async fn finish(
     let first = transaction.finish_execution(id, verdict.outcome, verdict.message.as_deref(), verdict.at).await?;
     let mut given_up = false;
     if !first {
-        let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), verdict.at);
+        let at = verdict.at.to_jiff().strftime("%Y-%m-%d %H:%M:%S UTC");
+        let text = format!("it went on and ended {} at {}", words::adverb(verdict.outcome), at);
         // if it was not, the answer to an earlier attempt to write its end was lost
         given_up = transaction.note_late_end(id, &parts.node, &text).await?;
     }

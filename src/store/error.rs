@@ -45,6 +45,14 @@ impl Error {
         Self::Broken(sqlx::Error::Decode(Box::new(error)))
     }
 
+    /// Whether there is no way to the database, as far as this call could tell.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let Self::Busy(error) = self else { return false };
+        let stopping = |state: &str| state.starts_with("57P0") || state.starts_with("08");
+        matches!(error, sqlx::Error::Io(_)) || state(error).is_some_and(stopping)
+    }
+
     /// It took too long to be of use.
     #[must_use]
     pub const fn late() -> Self {
@@ -135,6 +143,13 @@ mod tests {
         assert!(matches!(error, Error::Busy(_)));
         assert!(error.to_string().contains("try again"), "{error}");
         assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[test]
+    fn a_database_that_is_busy_is_not_away() {
+        assert!(Error::from(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into())).is_away());
+        assert!(!Error::from(sqlx::Error::PoolTimedOut).is_away());
+        assert!(!Error::Conflict(String::new()).is_away());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
 use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
 use crate::web::html::{Html, visible};
-use crate::web::moment::{ago, length, since, stamp};
+use crate::web::moment::{ago, length, since, soon, stamp};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::texts::{EN, Texts};
 use crate::web::{chart, words};
@@ -55,7 +55,7 @@ pub fn link_pill(link: &LinkStatus, base: &BasePath) -> String {
         next: match (link.state, link.next_attempt_at) {
             (LinkState::Live, _) | (LinkState::Connecting, None) => None,
             (LinkState::Down, None) => Some(EN.link_trying.into()),
-            (_, Some(at)) => Some(EN.link_next.markup("when", ago(at))),
+            (_, Some(at)) => Some(EN.link_next.markup("when", soon(at))),
         },
     };
     pill.render().unwrap_or_else(|error| {
@@ -64,10 +64,9 @@ pub fn link_pill(link: &LinkStatus, base: &BasePath) -> String {
     })
 }
 
-/// What stands above a page while the service node can't be reached.
-pub(crate) fn stale(link: &LinkStatus) -> Phrase {
-    let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
-    EN.stale.with("cause", cause).markup("since", stamp(link.since))
+/// What stands above a page while the service node can't be reached: the pill beside it says since when and why.
+pub(crate) fn stale() -> Phrase {
+    EN.stale.into()
 }
 
 /// Which service node is heard, how long it has been up, and that it is stopping; while it can't be reached, since when:

@@ -24,6 +24,7 @@ pub(crate) fn warnings(book: &Book, setting: &Setting, from: &str, to: &str) -> 
         Need::Nothing => None,
         Need::Relink => Some(EN.review_relink),
         Need::Rekey => Some(EN.review_rekey),
+        Need::Admit => Some(EN.review_networks),
         Need::SignOut => Some(EN.review_sign_out),
         Need::Forget => Some(EN.review_forget),
         Need::Delete => Some(EN.review_delete),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{Html as HtmlBody, IntoResponse, Response};
 
@@ -19,7 +19,7 @@ use crate::web::moment::stamp;
 use crate::web::notice::DoneQuery;
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::problem::{ForPages, Problem, wants_json, wants_page};
-use crate::web::session::{SignedIn, find};
+use crate::web::session::{SignedIn, cookie, find};
 use crate::web::texts::{EN, Texts};
 use crate::web::{WebState, assets, csrf};
 
@@ -54,6 +54,8 @@ pub(crate) struct Frame {
     pub(crate) place: Place,
     /// Who is signed in, if somebody is.
     pub(crate) user: Option<String>,
+    /// Somebody may be signed in, but the database can't say now: the menu stays.
+    pub(crate) unsure: bool,
     pub(crate) may_act: bool,
     /// What every form carries.
     pub(crate) token: String,
@@ -92,6 +94,7 @@ impl Frame {
             title: title.into(),
             place,
             user: None,
+            unsure: false,
             may_act: false,
             token: String::new(),
             live: false,
@@ -185,12 +188,15 @@ struct ErrorPage {
     frame: Frame,
     status: u16,
     text: Phrase,
+    /// Whether the same address may well answer in a moment.
+    again: bool,
     back: Option<String>,
 }
 
 /// Puts a page around every problem (JSON for scripts), whoever found it: a handler, an extractor or the router.
 pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: Next) -> Response {
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
+    let is_get = request.method() == Method::GET;
     let response = next.run(request).await;
     let status = response.status();
     let found = response.extensions().get::<Problem>().cloned();
@@ -208,9 +214,11 @@ pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: N
     let mut dressed = if wants_json(&headers) {
         Json(serde_json::json!({ "ok": false, "text": problem.text.plain() })).into_response()
     } else {
-        let frame = frame_of_problem(&web, &uri, &headers, status).await;
-        let back = crate::web::notice::back(&headers, &web.base).filter(|_| frame.user.is_some());
-        show(&ErrorPage { t: EN, frame, status: status.as_u16(), text: problem.text, back })
+        let mut frame = frame_of_problem(&web, &uri, &headers, status).await;
+        frame.title = problem.title.unwrap_or_else(|| EN.error_title(status.as_u16())).to_owned();
+        let back = crate::web::notice::back(&headers, &web.base).filter(|_| frame.user.is_some() || frame.unsure);
+        let again = is_get && status == StatusCode::SERVICE_UNAVAILABLE;
+        show(&ErrorPage { t: EN, frame, status: status.as_u16(), text: problem.text, again, back })
     };
     *dressed.status_mut() = status;
     for (name, value) in response.headers() {
@@ -228,9 +236,9 @@ fn has_page(response: &Response) -> bool {
 
 /// The frame for whoever is signed in. While the database can't say, nobody is.
 async fn frame_of_problem(web: &WebState, uri: &Uri, headers: &HeaderMap, status: StatusCode) -> Frame {
-    let title = EN.error_title(status.as_u16());
-    let mut frame = Frame::bare(web, Place::Elsewhere, title);
+    let mut frame = Frame::bare(web, Place::Elsewhere, String::new());
     if status.is_server_error() {
+        frame.unsure = cookie(uri, &web.base, headers).is_some();
         return frame;
     }
     if let Ok(Some((session, cookie))) = find(web, uri, headers).await

@@ -16,6 +16,8 @@ use crate::web::texts::EN;
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) text: Phrase,
+    /// What its page is called, where the status alone does not say it.
+    pub(crate) title: Option<&'static str>,
 }
 
 /// What a browser that opens a file or a poll as a page is to be shown instead of its plain text.
@@ -25,7 +27,7 @@ pub(crate) struct ForPages(pub(crate) Problem);
 impl Problem {
     /// With this status and sentence.
     pub(crate) fn new(status: StatusCode, text: impl Into<Phrase>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), title: None }
     }
 
     /// There is no such page or thing.
@@ -68,7 +70,9 @@ impl From<StoreError> for Problem {
             StoreError::Conflict(ref text) => Self::new(StatusCode::CONFLICT, "{text}".with("text", text)),
             StoreError::Busy(_) => {
                 outage::refused("a page", &error);
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, EN.problem_store_busy.with("why", &error))
+                let title = if error.is_away() { EN.title_database_away } else { EN.title_database_busy };
+                let text = EN.problem_store_busy.with("why", &error);
+                Self { title: Some(title), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, text) }
             }
             StoreError::Sealed(_) | StoreError::Broken(_) => {
                 tracing::error!("a page could not be answered: {}", chain(&error));

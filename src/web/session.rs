@@ -81,7 +81,7 @@ pub(crate) async fn find(
 
 /// The value of the session's cookie, if the browser sent one of the right form. Only the name that is given out here counts:
 /// over https whoever can write into a plain connection, or owns a neighbouring host, could set a plain cookie.
-fn cookie(uri: &Uri, base: &BasePath, headers: &HeaderMap) -> Option<SecretString> {
+pub(crate) fn cookie(uri: &Uri, base: &BasePath, headers: &HeaderMap) -> Option<SecretString> {
     let jar = CookieJar::from_headers(headers);
     let value = jar.get(cookie_name(uri, base))?.value();
     (value.len() == 64 && value.bytes().all(|b| b.is_ascii_hexdigit())).then(|| SecretString::from(value))

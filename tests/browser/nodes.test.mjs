@@ -90,6 +90,40 @@ test('pages follow: a service node that is gone is warned of, removed, and back'
   for (const where of [page, elsewhere]) await where.context().close();
 });
 
+test('a page whose web node gets no answer from the database says so, is grey, and mends itself', async () => {
+  const [page, status] = [await stage.page('/nodes'), await stage.page('/status')];
+  await page.evaluate(() => { document.querySelector('#nodes-now').dataset.same = 'yes'; });
+  const heartbeat = () => page.locator('#node-1 time.ago').first().getAttribute('datetime');
+  const before = await heartbeat();
+  await eventually('a younger heartbeat', async () => (await heartbeat()) !== before);
+  assert.equal(await page.locator('#nodes-now').getAttribute('data-same'), 'yes', 'nothing else was drawn anew');
+
+  const away = '<div class="problem"><h1>The database can\'t be reached</h1></div>';
+  const asked = (url) => ['/alerts', '/nodes'].includes(url.pathname);
+  for (const where of [page, status]) {
+    await where.route(asked, (route) => route.fulfill({ status: 503, contentType: 'text/html', body: away }));
+    await eventually('a warning', async () => /database can't be reached since \S+ \S+: what is shown may be old, and nothing begins/
+      .test(await where.locator('#alerts').innerText()));
+    await inspect(where, where === page ? 'nodes-database-away' : 'status-database-away');
+  }
+  assert.ok(await page.locator('#nodes-now.old').count());
+  for (const where of [page, status]) {
+    await where.unroute(asked);
+    await eventually('no warning', async () => (await where.locator('#alerts').innerText()).trim() === '');
+    await eventually('no part is old', async () => (await where.locator('.old').count()) === 0);
+    await where.context().close();
+  }
+});
+
+test('on a phone what a button asks back stays on the page', async () => {
+  const page = await stage.page('/nodes');
+  await page.setViewportSize(SIZES[390]);
+  await page.locator('tr:has(.badge-live) summary', { hasText: 'Change' }).click();
+  const card = await page.locator('details[open] > .card').boundingBox();
+  assert.ok(card.x >= 0 && card.x + card.width <= 390, JSON.stringify(card));
+  await page.context().close();
+});
+
 test('without scripts the warning, the actions and their confirmation are there', async () => {
   const page = await stage.page('/nodes', { javaScriptEnabled: false });
   await page.locator('summary', { hasText: 'Change' }).first().click();

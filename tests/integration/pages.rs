@@ -286,6 +286,7 @@ async fn without_a_service_node_the_page_says_why_and_shows_what_the_database_kn
     let page = site.get("/status", Some(&admin)).await.body;
     assert!(page.contains("formaction=\"/messenger/reconnect\"") && page.contains("nobody listens at"), "{page}");
     assert!(page.contains("This is what the database knows"));
+    assert_eq!(page.matches("nobody listens at").count(), 1, "said once: {page}");
     assert!(
         page.contains(">due <time") && page.contains("; the service is away") && !page.contains("next <time"),
         "{page}"

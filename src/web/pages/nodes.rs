@@ -125,16 +125,26 @@ async fn page(web: &WebState, frame: Frame, typed: Option<Typed<'_>>) -> Result<
     let settings = Arc::clone(&web.settings.borrow());
     let cluster = Cluster::read(&web.store, &settings, web.clock.now()).await?;
     let heard = web.messenger.status().borrow().peer.as_ref().map(|peer| peer.node.clone());
+    let picture = web.hub.picture();
+    // rows don't tell of it: known of the node that is heard, while somebody watches
+    let stopping =
+        picture.state.as_ref().filter(|state| picture.current && state.node.stopping).map(|state| &state.node.id);
     let standbys: Vec<String> = cluster.standbys().map(|node| node.id.to_string()).collect();
     let rows = cluster.nodes.iter().map(|node| {
         let typed = typed.as_ref().filter(|typed| typed.node == node.id.as_str());
+        let shown = row(node, &cluster);
+        let stops = stopping == Some(&node.id) && cluster.lives(node);
+        let (mark, word) = if stops { ("paused", EN.node_stops) } else { (shown.mark, shown.word) };
         NodeRow {
+            mark,
+            word,
+            may_take_over: shown.may_take_over && !stops,
             hears: heard.as_ref() == Some(&node.id),
             may_hand_over: cluster.is_primary(node) && !standbys.is_empty(),
             typed: typed
                 .map_or_else(|| node.address_override.clone().unwrap_or_default(), |typed| typed.text.to_owned()),
             fault: typed.map(|typed| typed.fault.clone()),
-            ..row(node, &cluster)
+            ..shown
         }
     });
     Ok(NodesPage {

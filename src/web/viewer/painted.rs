@@ -216,7 +216,7 @@ impl Painted {
 
 /// What stands above the page while the service node can't be reached; empty while it can.
 fn stale_or_none(link: &LinkStatus) -> String {
-    if link.state == LinkState::Live { String::new() } else { stale(link).to_string() }
+    if link.state == LinkState::Live { String::new() } else { stale().to_string() }
 }
 
 /// How many are in a state that wants attention.
