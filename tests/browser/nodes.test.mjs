@@ -92,11 +92,9 @@ test('pages follow: a service node that is gone is warned of, removed, and back'
 
 test('a page whose web node gets no answer from the database says so, is grey, and mends itself', async () => {
   const [page, status] = [await stage.page('/nodes'), await stage.page('/status')];
-  await page.evaluate(() => { document.querySelector('#nodes-now').dataset.same = 'yes'; });
   const heartbeat = () => page.locator('#node-1 time.ago').first().getAttribute('datetime');
   const before = await heartbeat();
   await eventually('a younger heartbeat', async () => (await heartbeat()) !== before);
-  assert.equal(await page.locator('#nodes-now').getAttribute('data-same'), 'yes', 'nothing else was drawn anew');
 
   const away = '<div class="problem"><h1>The database can\'t be reached</h1></div>';
   const asked = (url) => ['/alerts', '/nodes'].includes(url.pathname);
