@@ -1,22 +1,23 @@
 //! Tries an endpoint and a key before they are saved: the same for the command line and for pages.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::config::endpoint::{Host, Written};
+use crate::base::id::NodeId;
 use crate::config::schema::name::MESSENGER_ENDPOINT;
 use crate::config::settings::Settings;
 use crate::config::value::{BadValue, Kind};
-use crate::control::{Actor, Control, Refusal};
+use crate::control::{Actor, Control, Refusal, primary};
 use crate::messenger::doctor::{self, Examination};
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::secure::SharedKeys;
 use crate::messenger::secure::keys::{Key, KeyRing};
+use crate::store::Store;
+use crate::store::error::Error as StoreError;
 
 /// How long it may take in all.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -24,32 +25,55 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// So many users at once make a web node dial.
 const AT_ONCE: usize = 4;
 
-/// Tries what `endpoint` means as a value of `Service.MessengerEndpoint`, with these keys. `tcp://*:port`, which names no host, is
-/// tried on this machine.
+/// What `endpoint` means as a value of `Service.MessengerEndpoint`.
 ///
 /// # Errors
 /// If the text is no endpoint: what is wrong with it and what is allowed.
-pub async fn examine(endpoint: &str, keys: &KeyRing, data: &Path) -> Result<Examination, BadValue> {
-    let value = Kind::Endpoint.check(endpoint)?;
-    let mut endpoint = Endpoint::from_setting(&value, data);
+pub fn endpoint(text: &str, data: &Path) -> Result<Endpoint, BadValue> {
+    Ok(Endpoint::from_setting(&Kind::Endpoint.check(text)?, data))
+}
+
+/// Tries an endpoint with these keys. What names no host, `tcp://*:port`, is tried as the web node `own` would dial it, and that is
+/// said.
+///
+/// # Errors
+/// If the database fails.
+pub async fn examine(
+    endpoint: &Endpoint,
+    store: &Store,
+    own: &NodeId,
+    keys: &KeyRing,
+) -> Result<Examination, StoreError> {
+    let target = primary::to_dial(store, endpoint, own).await?;
+    let mut found = examine_there(&target.endpoint, keys).await;
     if endpoint.is_wildcard() {
-        endpoint = endpoint.with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
+        let tried = match target.primary {
+            Some(primary) => format!("tried was {}, where the primary {primary} is to be reached", target.endpoint),
+            None => format!("no service node is primary, so this machine was tried, {}", target.endpoint),
+        };
+        found.said = format!("{}; {endpoint} names no host: {tried}", found.said);
     }
-    Ok(doctor::examine(&endpoint, keys, LIMIT).await)
+    Ok(found)
+}
+
+/// Tries an endpoint that names a host, with these keys: no database is needed.
+pub async fn examine_there(endpoint: &Endpoint, keys: &KeyRing) -> Examination {
+    doctor::examine(endpoint, keys, LIMIT).await
 }
 
 /// What the doctor of a web node works with, and for whom it works just now.
 pub struct Practice {
+    node: NodeId,
     keys: SharedKeys,
     data: PathBuf,
     waiting: Mutex<BTreeSet<String>>,
 }
 
 impl Practice {
-    /// With the keys in force, and the data directory for the local pipe.
+    /// On this node, with the keys in force, and the data directory for the local pipe.
     #[must_use]
-    pub fn new(keys: SharedKeys, data: PathBuf) -> Self {
-        Self { keys, data, waiting: Mutex::default() }
+    pub fn new(node: NodeId, keys: SharedKeys, data: PathBuf) -> Self {
+        Self { node, keys, data, waiting: Mutex::default() }
     }
 
     /// A place for this user; none if it has one already, or too many have.
@@ -93,13 +117,14 @@ impl Control {
             })?),
         };
         let typed_keys = key.map(KeyRing::new);
-        let endpoint = match endpoint.trim() {
+        let text = match endpoint.trim() {
             "" => self.endpoint_in_force().await?,
             text => text.to_owned(),
         };
-        let found = examine(&endpoint, typed_keys.as_ref().unwrap_or(&practice.keys), &practice.data)
-            .await
-            .map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+        let endpoint =
+            self::endpoint(&text, &practice.data).map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+        let keys = typed_keys.as_ref().unwrap_or(&practice.keys);
+        let found = examine(&endpoint, &self.store, &practice.node, keys).await?;
         let result = format!("key {}: {}", found.fingerprint, found.said);
         let mut transaction = self.store.begin().await?;
         self.audit(&mut transaction, actor, "messenger:try", &found.endpoint, result).await?;
@@ -107,15 +132,10 @@ impl Control {
         Ok(found)
     }
 
-    /// As this node dials: where the setting names no host, where the primary is.
     async fn endpoint_in_force(&self) -> Result<String, Refusal> {
         let stored = self.store.settings().await?;
         let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
-        let setting = Settings::resolve(&self.fixed, pairs).0.text(MESSENGER_ENDPOINT).to_owned();
-        let names_no_host = matches!(Written::parse(&setting), Ok(Written::Tcp { host: Host::Any, .. }));
-        let dialled =
-            self.messenger.as_ref().filter(|_| names_no_host).map(|link| link.status().borrow().endpoint.clone());
-        Ok(dialled.filter(|dialled| dialled.starts_with("tcp:")).unwrap_or(setting))
+        Ok(Settings::resolve(&self.fixed, pairs).0.text(MESSENGER_ENDPOINT).to_owned())
     }
 }
 
@@ -127,7 +147,7 @@ mod tests {
 
     #[test]
     fn one_attempt_at_a_time_for_each_user_and_few_in_all() {
-        let practice = Practice::new(Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
+        let practice = Practice::new(NodeId::new("web-1"), Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
         let ann = practice.admit("ann").unwrap();
         assert!(practice.admit("ann").is_none());
         let others: Vec<_> = (0..AT_ONCE).filter_map(|n| practice.admit(&n.to_string())).collect();

@@ -287,7 +287,7 @@ texts! {
 
     // problems
     title_400: "This can't be read", title_401: "Sign in first", title_403: "Not allowed", title_404: "Not found",
-    title_409: "Not possible now", title_410: "This link is used up", title_413: "Too large", title_422: "This can't be had",
+    title_409: "Not possible now", title_410: "Used, or replaced by a newer one", title_413: "Too large", title_422: "This can't be had",
     title_429: "Too many attempts", title_500: "Something failed here", title_503: "Busy",
     error_back: "Back", error_to_status: "Service Status", error_to_sign_in: "To the sign-in",
     problem_outside: "There is nothing at this address: the pages stand under {base}.",
