@@ -32,7 +32,7 @@ async fn frame(link: &mut Link) -> Option<Bytes> {
 
 /// The service node still serves an honest web node.
 async fn still_serves(service: &mut Service, web_keys: &Arc<KeyRing>) {
-    let mut web = Web::start(&service.server.endpoint(), web_keys, CALM);
+    let mut web = Web::start(service.server.endpoint(), web_keys, CALM);
     let (mut sender, _receiver) = service.link().await;
     web.up().await;
     sender.send(&[numbered(1)]).await.unwrap();
@@ -469,7 +469,7 @@ async fn a_link_is_renewed_after_a_day() {
     let (place, [a, b]) = (Place::memory(), same_keys());
     let mut service = Service::start(&place.endpoint(), &a).await;
     let slow = Pace { beat: Duration::from_mins(10), silence: Duration::from_mins(30) };
-    let mut web = Web::start(&service.server.endpoint(), &b, slow);
+    let mut web = Web::start(service.server.endpoint(), &b, slow);
     let (_sender, mut receiver) = service.link().await;
     web.up().await;
     let began = tokio::time::Instant::now();
@@ -549,7 +549,7 @@ async fn an_outage_has_one_beginning_and_its_state_does_not_flicker() {
 async fn a_node_that_stops_ends_its_tasks_and_tells_its_peer() {
     let (place, [a, b]) = (Place::pipe(), same_keys());
     let mut service = Service::start(&place.endpoint(), &a).await;
-    let mut web = Web::start(&service.server.endpoint(), &b, CALM);
+    let mut web = Web::start(service.server.endpoint(), &b, CALM);
     let (sender, mut receiver) = service.link().await;
     web.up().await;
     let mut stranger = connect(&service.server.endpoint()).await;
