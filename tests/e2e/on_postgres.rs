@@ -84,7 +84,9 @@ async fn a_node_starts_works_and_finds_everything_again() {
 #[ignore = "scripts/test starts PostgreSQL"]
 async fn commands_work_on_it_and_a_backup_names_its_own_tool() {
     let place = Place::new().await;
-    for arguments in [&["settings", "get"] as &[&str], &["nodes"], &["user", "list"], &["status"], &["doctor"]] {
+    for arguments in
+        [&["settings", "get", "Web.DrainTime"] as &[&str], &["nodes"], &["user", "list"], &["status"], &["doctor"]]
+    {
         let refused = place.run(arguments).await;
         assert_eq!(refused.code, Some(1), "{arguments:?}: {}", refused.stderr);
         assert!(refused.stderr.contains("is empty") && refused.stderr.contains("`migrate`"), "{}", refused.stderr);
