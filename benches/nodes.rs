@@ -7,7 +7,6 @@
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
 #[path = "../tests/shared/postgres.rs"]
-#[expect(dead_code, reason = "tests need more of it")]
 mod postgres;
 #[path = "../tests/e2e/support/mod.rs"]
 #[expect(dead_code, reason = "tests need more of it")]

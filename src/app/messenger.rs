@@ -1,6 +1,5 @@
 //! The messenger's endpoint and key: read at the start, applied live when they change.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +7,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{nodes, reach, settings};
+use crate::app::{nodes, settings};
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
-use crate::config::endpoint::Host;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
 use crate::config::value::parse_networks;
-use crate::control;
+use crate::control::{self, primary};
 use crate::messenger::Identity;
 use crate::messenger::client::{Client, LinkState};
 use crate::messenger::endpoint::Endpoint;
@@ -26,6 +24,7 @@ use crate::messenger::error::Error;
 use crate::messenger::secure::keys::{Key, KeyRing};
 use crate::messenger::secure::{SecureChannel, SharedKeys};
 use crate::messenger::server::Server;
+use crate::messenger::target::Target;
 use crate::model::setting::NodeSetting;
 use crate::store::Store;
 use crate::store::error::Error as StoreError;
@@ -34,19 +33,6 @@ use crate::store::error::Error as StoreError;
 #[must_use]
 pub fn endpoint(settings: &Settings, data: &Path) -> Endpoint {
     Endpoint::from_setting(settings.text(name::MESSENGER_ENDPOINT), data)
-}
-
-/// Whom a web node dials: where service nodes listen everywhere, the primary. While nobody is, or nothing tells where, this
-/// machine: most likely a service node is about to start here.
-///
-/// # Errors
-/// If the database fails.
-pub async fn to_dial(store: &Store, endpoint: &Endpoint, own: &NodeId) -> Result<Endpoint, StoreError> {
-    if !endpoint.is_wildcard() {
-        return Ok(endpoint.clone());
-    }
-    let here = || endpoint.clone().with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
-    Ok(reach::primary(store, endpoint, own).await?.unwrap_or_else(here))
 }
 
 /// Lets in only whom the settings allow.
@@ -109,8 +95,8 @@ pub struct Applier {
     pub server: Option<Server>,
     /// The dialling end, on a web node.
     pub client: Option<Client>,
-    /// Where that dials at the start.
-    pub dialled: Option<Endpoint>,
+    /// Whom that dials at the start.
+    pub dialled: Option<Target>,
     /// The keys of both.
     pub keys: SharedKeys,
     /// For the local pipe.
@@ -140,8 +126,8 @@ struct Standing {
     at: Place,
     /// Since when.
     since: Timestamp,
-    /// Where the client dials; none if it did not get where it was to go.
-    dialled: Option<Endpoint>,
+    /// Whom the client dials; none if it did not get where it was to go.
+    dialled: Option<Target>,
     /// Since when the key in use is.
     key_since: Timestamp,
     /// What can't be had, and since when.
@@ -269,14 +255,14 @@ impl Applier {
     }
 
     /// Where the link is to lead. Between two primaries it stays where it leads.
-    async fn to_dial(&self, store: &Store, target: &Place, standing: &Standing) -> Result<Endpoint, StoreError> {
+    async fn to_dial(&self, store: &Store, target: &Place, standing: &Standing) -> Result<Target, StoreError> {
         if !target.endpoint.is_wildcard() {
-            return Ok(target.endpoint.clone());
+            return Ok(target.endpoint.clone().into());
         }
-        match (reach::primary(store, &target.endpoint, &self.node).await?, &standing.dialled) {
+        match (primary::find(store, &target.endpoint, &self.node).await?, &standing.dialled) {
             (Some(primary), _) => Ok(primary),
             (None, Some(dialled)) => Ok(dialled.clone()),
-            (None, None) => to_dial(store, &target.endpoint, &self.node).await,
+            (None, None) => primary::to_dial(store, &target.endpoint, &self.node).await,
         }
     }
 

@@ -40,14 +40,14 @@ use crate::base::shutdown::Shutdown;
 use crate::config::base_path::BasePath;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
-use crate::control::Control;
 use crate::control::doctor::Practice;
+use crate::control::{Control, primary};
 use crate::live::hub::Hub;
 use crate::live::{feed, stored};
 use crate::messenger::client::Client;
-use crate::messenger::endpoint::Endpoint;
 use crate::messenger::secure::{SecureChannel, SharedKeys};
 use crate::messenger::server::Server;
+use crate::messenger::target::Target;
 use crate::messenger::{Identity, Pace};
 use crate::model::node::Role;
 use crate::protocol::state::NodeFacts;
@@ -138,6 +138,9 @@ impl App {
         };
         let open = OpenOptions { data: data.clone(), database, encryption_key, clock: Arc::clone(&clock) };
         let store = Store::open(open, shutdown).await?;
+        if let Some(news) = store.news() {
+            tracing::info!("{news}");
+        }
         if store.is_shared() {
             time::follow_database(&store, &cluster_clock, shutdown).await?;
         }
@@ -261,11 +264,11 @@ impl App {
                 Some(server) => server.endpoint(),
                 None => messenger::endpoint(&self.settings.borrow(), &self.data),
             };
-            let endpoint = messenger::to_dial(&self.store, &endpoint, &self.facts.id).await?;
-            let started = self.start_web(endpoint.clone(), part);
+            let target = primary::to_dial(&self.store, &endpoint, &self.facts.id).await?;
+            let started = self.start_web(target.clone(), part);
             links::keep_telling(&self.store, &self.facts.id, &started, &self.shutdown);
             client = Some(started);
-            dialled = Some(endpoint);
+            dialled = Some(target);
         }
         let (told, messenger_settings) = watch::channel(Vec::new());
         let applier = messenger::Applier {
@@ -298,12 +301,12 @@ impl App {
         Ok(code)
     }
 
-    fn start_web(&self, endpoint: Endpoint, part: WebPart) -> Client {
+    fn start_web(&self, target: Target, part: WebPart) -> Client {
         let WebPart { listener, tls, base, sign_in, .. } = part;
         let hub = Hub::new(Arc::clone(&self.clock));
         let identity = Identity { node: self.facts.id.clone() };
         let keys = Arc::clone(&self.keys);
-        let (client, incoming) = Client::start(identity, endpoint, keys, CALM, Arc::clone(&self.clock), &self.shutdown);
+        let (client, incoming) = Client::start(identity, target, keys, CALM, Arc::clone(&self.clock), &self.shutdown);
         feed::start(&hub, client.clone(), incoming, &self.shutdown);
         stored::start(&hub, self.store.clone(), &self.shutdown);
         let control =
@@ -312,7 +315,7 @@ impl App {
                     let hub = hub.clone();
                     move || hub.is_stopping()
                 })
-                .trying(Practice::new(Arc::clone(&self.keys), self.data.clone()));
+                .trying(Practice::new(self.facts.id.clone(), Arc::clone(&self.keys), self.data.clone()));
         let api = api::router(Arc::new(Api {
             base: base.clone(),
             hub: hub.clone(),

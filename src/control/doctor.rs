@@ -1,7 +1,6 @@
 //! Tries an endpoint and a key before they are saved: the same for the command line and for pages.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +8,17 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use crate::config::endpoint::{Host, Written};
+use crate::base::id::NodeId;
 use crate::config::schema::name::MESSENGER_ENDPOINT;
 use crate::config::settings::Settings;
 use crate::config::value::{BadValue, Kind};
-use crate::control::{Actor, Control, Refusal};
+use crate::control::{Actor, Control, Refusal, primary};
 use crate::messenger::doctor::{self, Examination};
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::secure::SharedKeys;
 use crate::messenger::secure::keys::{Key, KeyRing};
+use crate::store::Store;
+use crate::store::error::Error as StoreError;
 
 /// How long it may take in all.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,23 +29,45 @@ const AT_ONCE: usize = 4;
 /// The next attempt of the same user begins so long after the one before: nobody scans a network with it.
 const PACE: Duration = Duration::from_secs(2);
 
-/// Tries what `endpoint` means as a value of `Service.MessengerEndpoint`, with these keys. `tcp://*:port`, which names no host, is
-/// tried on this machine.
+/// What `endpoint` means as a value of `Service.MessengerEndpoint`.
 ///
 /// # Errors
 /// If the text is no endpoint: what is wrong with it and what is allowed.
-pub async fn examine(endpoint: &str, keys: &KeyRing, data: &Path) -> Result<Examination, BadValue> {
-    Ok(doctor::examine(&place_of(endpoint, data)?, keys, LIMIT).await)
+pub fn endpoint(text: &str, data: &Path) -> Result<Endpoint, BadValue> {
+    Ok(Endpoint::from_setting(&Kind::Endpoint.check(text)?, data))
 }
 
-fn place_of(endpoint: &str, data: &Path) -> Result<Endpoint, BadValue> {
-    let endpoint = Endpoint::from_setting(&Kind::Endpoint.check(endpoint)?, data);
-    let here = Host::Address(Ipv4Addr::LOCALHOST.into());
-    Ok(if endpoint.is_wildcard() { endpoint.with_host(here) } else { endpoint })
+/// Tries an endpoint with these keys. What names no host, `tcp://*:port`, is tried as the web node `own` would dial it, and that is
+/// said.
+///
+/// # Errors
+/// If the database fails.
+pub async fn examine(
+    endpoint: &Endpoint,
+    store: &Store,
+    own: &NodeId,
+    keys: &KeyRing,
+) -> Result<Examination, StoreError> {
+    let target = primary::to_dial(store, endpoint, own).await?;
+    let mut found = examine_there(&target.endpoint, keys).await;
+    if endpoint.is_wildcard() {
+        let tried = match target.primary {
+            Some(primary) => format!("tried was {}, where the primary {primary} is to be reached", target.endpoint),
+            None => format!("no service node is primary, so this machine was tried, {}", target.endpoint),
+        };
+        found.said = format!("{}; {endpoint} names no host: {tried}", found.said);
+    }
+    Ok(found)
+}
+
+/// Tries an endpoint that names a host, with these keys: no database is needed.
+pub async fn examine_there(endpoint: &Endpoint, keys: &KeyRing) -> Examination {
+    doctor::examine(endpoint, keys, LIMIT).await
 }
 
 /// What the doctor of a web node works with, and for whom it works just now.
 pub struct Practice {
+    node: NodeId,
     keys: SharedKeys,
     data: PathBuf,
     attempts: Mutex<BTreeMap<String, Attempt>>,
@@ -57,10 +80,10 @@ struct Attempt {
 }
 
 impl Practice {
-    /// With the keys in force, and the data directory for the local pipe.
+    /// On this node, with the keys in force, and the data directory for the local pipe.
     #[must_use]
-    pub fn new(keys: SharedKeys, data: PathBuf) -> Self {
-        Self { keys, data, attempts: Mutex::default() }
+    pub fn new(node: NodeId, keys: SharedKeys, data: PathBuf) -> Self {
+        Self { node, keys, data, attempts: Mutex::default() }
     }
 
     /// A place for this user; none if it has one already or had one a moment ago, or too many have.
@@ -114,30 +137,25 @@ impl Control {
             })?),
         };
         let typed_keys = key.map(KeyRing::new);
-        let keys = typed_keys.as_ref().unwrap_or(&practice.keys);
-        let endpoint = match endpoint.trim() {
+        let text = match endpoint.trim() {
             "" => self.endpoint_in_force().await?,
             text => text.to_owned(),
         };
         let endpoint =
-            place_of(&endpoint, &practice.data).map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+            self::endpoint(&text, &practice.data).map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
+        let keys = typed_keys.as_ref().unwrap_or(&practice.keys);
         let _place = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
         let with = format!("with key {}", keys.fingerprint());
         let mut transaction = self.store.begin().await?;
         self.audit(&mut transaction, actor, "messenger:try", &endpoint.to_string(), with).await?;
         transaction.commit().await?;
-        Ok(doctor::examine(&endpoint, keys, LIMIT).await)
+        Ok(examine(&endpoint, &self.store, &practice.node, keys).await?)
     }
 
-    /// As this node dials: where the setting names no host, where the primary is.
     async fn endpoint_in_force(&self) -> Result<String, Refusal> {
         let stored = self.store.settings().await?;
         let pairs = stored.iter().map(|setting| (setting.name.as_str(), setting.value.as_str()));
-        let setting = Settings::resolve(&self.fixed, pairs).0.text(MESSENGER_ENDPOINT).to_owned();
-        let names_no_host = matches!(Written::parse(&setting), Ok(Written::Tcp { host: Host::Any, .. }));
-        let dialled =
-            self.messenger.as_ref().filter(|_| names_no_host).map(|link| link.status().borrow().endpoint.clone());
-        Ok(dialled.filter(|dialled| dialled.starts_with("tcp:")).unwrap_or(setting))
+        Ok(Settings::resolve(&self.fixed, pairs).0.text(MESSENGER_ENDPOINT).to_owned())
     }
 }
 
@@ -149,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_attempt_at_a_time_for_each_user_with_a_pause_and_few_in_all() {
-        let practice = Practice::new(Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
+        let practice = Practice::new(NodeId::new("web-1"), Arc::new(KeyRing::new(Key::generate())), PathBuf::new());
         let ann = practice.admit("ann").unwrap();
         assert!(practice.admit("ann").is_none());
         let others: Vec<_> = (0..AT_ONCE).filter_map(|n| practice.admit(&n.to_string())).collect();

@@ -6,6 +6,7 @@ pub mod import;
 pub mod keys;
 pub mod nodes;
 pub mod past;
+pub mod primary;
 mod runs;
 mod settings;
 pub mod users;

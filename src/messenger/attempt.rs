@@ -12,8 +12,11 @@ use crate::base::id::NodeId;
 use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
 use crate::messenger::metrics::Meter;
+use crate::messenger::secure::handshake::{self, Purpose};
+use crate::messenger::secure::hello::Versions;
 use crate::messenger::secure::keys::Key;
 use crate::messenger::secure::{SecureChannel, SharedKeys};
+use crate::messenger::target::Target;
 use crate::messenger::transport;
 
 /// How long connecting and shaking hands with one key may take.
@@ -36,10 +39,10 @@ impl Attempts {
     ///
     /// # Errors
     /// Why there is no link. If no key fits, the mismatch of the current one.
-    pub(crate) async fn once(&self, endpoint: &Endpoint, silence: Duration) -> Result<SecureChannel, Error> {
+    pub(crate) async fn once(&self, target: &Target, silence: Duration) -> Result<SecureChannel, Error> {
         let mut mismatch = None;
         for key in self.keys.to_dial_with() {
-            let attempt = timeout(ATTEMPT_LIMIT, self.with(&key, endpoint, silence)).await;
+            let attempt = timeout(ATTEMPT_LIMIT, self.with(&key, target, silence)).await;
             match attempt.unwrap_or(Err(Error::Silent(ATTEMPT_LIMIT))) {
                 Err(error @ Error::KeyMismatch { .. }) => mismatch = mismatch.or(Some(error)),
                 done => return done,
@@ -54,14 +57,14 @@ impl Attempts {
     /// Why the last one failed.
     pub(crate) async fn several(
         &self,
-        endpoint: &Endpoint,
+        target: &Target,
         silence: Duration,
         patience: Duration,
     ) -> Result<SecureChannel, Error> {
         let deadline = Instant::now() + patience;
         let mut backoff = BACKOFF;
         loop {
-            match self.once(endpoint, silence).await {
+            match self.once(target, silence).await {
                 Ok(channel) => return Ok(channel),
                 Err(error) => {
                     let next = Instant::now() + backoff.next_delay();
@@ -74,9 +77,13 @@ impl Attempts {
         }
     }
 
-    async fn with(&self, key: &Key, endpoint: &Endpoint, silence: Duration) -> Result<SecureChannel, Error> {
+    async fn with(&self, key: &Key, target: &Target, silence: Duration) -> Result<SecureChannel, Error> {
+        let endpoint = &target.endpoint;
         let link = transport::to(endpoint).connect().await.map_err(|error| cannot_connect(endpoint, error))?;
-        SecureChannel::initiate(link, &self.node, key, silence, &self.meter, Arc::clone(&self.clock)).await
+        let agreed = handshake::initiate(link, &self.node, key, Versions::OURS, Purpose::Link).await?;
+        // before the proof, so that who is not meant does not take it for a link
+        target.check(&agreed.node)?;
+        SecureChannel::prove(agreed, silence, &self.meter, Arc::clone(&self.clock)).await
     }
 }
 
@@ -84,11 +91,40 @@ impl Attempts {
 pub(crate) fn cannot_connect(endpoint: &Endpoint, source: io::Error) -> Error {
     use io::ErrorKind as Kind;
     let (kind, place) = (source.kind(), endpoint.to_string());
+    let source = without_place(source, &place);
     match (endpoint, kind) {
         (Endpoint::Tcp { .. }, Kind::NotFound) => Error::NameNotFound { endpoint: place, source },
         (_, Kind::NotFound | Kind::ConnectionRefused) => Error::Refused { endpoint: place, source },
         (_, Kind::TimedOut) => Error::TimedOut { endpoint: place, source },
         (_, Kind::HostUnreachable | Kind::NetworkUnreachable) => Error::Unreachable { endpoint: place, source },
         _ => Error::Io(io::Error::new(kind, format!("can't connect to {endpoint}: {source}"))),
+    }
+}
+
+/// What the transport said, without the address that the endpoint says already. One that a name stands for stays.
+fn without_place(source: io::Error, place: &str) -> io::Error {
+    let text = source.to_string();
+    let rest = place.strip_prefix("tcp://").and_then(|address| text.strip_prefix(address)?.strip_prefix(": "));
+    rest.map(|rest| io::Error::new(source.kind(), rest)).unwrap_or(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::chain::chain;
+    use crate::config::endpoint::Host;
+
+    #[test]
+    fn an_address_is_said_once_and_what_a_name_stands_for_is_said_too() {
+        let refused = |host: Host, address: &str| {
+            let source = io::Error::new(io::ErrorKind::ConnectionRefused, format!("{address}: Connection refused"));
+            chain(&cannot_connect(&Endpoint::Tcp { host, port: 7 }, source))
+        };
+        for (address, place) in [("127.0.0.2", "127.0.0.2:7"), ("fd00::7", "[fd00::7]:7")] {
+            let said = refused(Host::Address(address.parse().unwrap()), place);
+            assert_eq!(said, format!("nobody listens at tcp://{place}: Connection refused"));
+        }
+        let named = refused(Host::Name("gateway".into()), "10.0.0.7:7");
+        assert_eq!(named, "nobody listens at tcp://gateway:7: 10.0.0.7:7: Connection refused");
     }
 }

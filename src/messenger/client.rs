@@ -11,13 +11,13 @@ use crate::base::clock::SharedClock;
 use crate::base::shutdown::Shutdown;
 use crate::messenger::attempt::Attempts;
 use crate::messenger::dialler::Dialler;
-use crate::messenger::endpoint::Endpoint;
 use crate::messenger::envelope::MAX_BODY;
 use crate::messenger::error::Error;
 use crate::messenger::metrics::{Counters, Meter};
 use crate::messenger::pump::{Move, Wires};
 use crate::messenger::secure::SharedKeys;
 pub use crate::messenger::status::{Incoming, LinkState, LinkStatus};
+use crate::messenger::target::Target;
 use crate::messenger::{Identity, Pace};
 
 /// Messages that wait to be sent; beyond it they are not sent.
@@ -52,19 +52,20 @@ impl Client {
     /// receiver is. Logs an outage once, and its end with the number of attempts; never per attempt.
     pub fn start(
         identity: Identity,
-        endpoint: Endpoint,
+        target: impl Into<Target>,
         keys: SharedKeys,
         pace: Pace,
         clock: SharedClock,
         shutdown: &Shutdown,
     ) -> (Self, mpsc::Receiver<Incoming>) {
+        let target = target.into();
         let (outgoing, to_send) = mpsc::channel(MOST_WAITING);
         let (to_deliver, incoming) = mpsc::channel(MOST_INCOMING);
         let (moves, to_move) = mpsc::channel(1);
         let (set_status, status) = watch::channel(LinkStatus {
             state: LinkState::Connecting,
             since: clock.now(),
-            endpoint: endpoint.to_string(),
+            endpoint: target.endpoint.to_string(),
             peer: None,
             error: None,
             attempts: 0,
@@ -84,7 +85,7 @@ impl Client {
             clock,
             shutdown: shutdown.clone(),
         };
-        shutdown.spawn("messenger client", Dialler::new(wires, endpoint, Arc::clone(&reconnect)).run());
+        shutdown.spawn("messenger client", Dialler::new(wires, target, Arc::clone(&reconnect)).run());
         (Self { outgoing, waiting, status, pace: set_pace, reconnect, moves, meter }, incoming)
     }
 
@@ -123,15 +124,15 @@ impl Client {
         self.pace.send_if_modified(|present| std::mem::replace(present, pace) != pace);
     }
 
-    /// Goes to another endpoint: opens the new link first and closes the old after; if the new one can't be had within a
-    /// few seconds the old stays and the error is given back. Also called after a changed key, with the same endpoint. While
-    /// no link is up there is none to keep: the new endpoint is dialled from now on, also after an error.
+    /// Goes to another target: opens the new link first and closes the old after; if the new one can't be had within a
+    /// few seconds the old stays and the error is given back. Also called after a changed key, with the same target. While
+    /// no link is up there is none to keep: the new target is dialled from now on, also after an error.
     ///
     /// # Errors
     /// Why the new link could not be had.
-    pub async fn redial(&self, endpoint: Endpoint) -> Result<(), Error> {
+    pub async fn redial(&self, target: impl Into<Target>) -> Result<(), Error> {
         let (answer, outcome) = oneshot::channel();
-        let wish = Move { endpoint, answer: Some(answer) };
+        let wish = Move { target: target.into(), answer: Some(answer) };
         self.moves.send(wish).await.map_err(|_| Error::Closed)?;
         outcome.await.unwrap_or(Err(Error::Closed))
     }

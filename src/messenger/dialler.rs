@@ -16,6 +16,7 @@ use crate::messenger::error::Error;
 use crate::messenger::pump::{After, MOVE_PATIENCE, Move, Wires, pump};
 use crate::messenger::secure::SecureChannel;
 use crate::messenger::status::{Incoming, LinkState};
+use crate::messenger::target::Target;
 
 /// A link that lived so long was a good one: the next is dialled at once, and its loss is worth a line in the log.
 const STEADY: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const QUIET: Duration = Duration::from_mins(1);
 /// The client's task.
 pub(crate) struct Dialler {
     wires: Wires,
-    endpoint: Endpoint,
+    target: Target,
     reconnect: Arc<Notify>,
     backoff: Backoff,
     outage: Outage,
@@ -44,18 +45,18 @@ struct Outage {
 }
 
 impl Dialler {
-    pub(crate) fn new(wires: Wires, endpoint: Endpoint, reconnect: Arc<Notify>) -> Self {
-        Self { wires, endpoint, reconnect, backoff: BACKOFF, outage: Outage::default(), wish: None }
+    pub(crate) fn new(wires: Wires, target: Target, reconnect: Arc<Notify>) -> Self {
+        Self { wires, target, reconnect, backoff: BACKOFF, outage: Outage::default(), wish: None }
     }
 
     /// Keeps a link up until the node stops or nobody wants it any more.
     pub(crate) async fn run(mut self) {
         while let Some(channel) = self.dial().await {
-            self.outage.end(&self.endpoint, channel.peer().node.as_str());
+            self.outage.end(&self.target.endpoint, channel.peer().node.as_str());
             if let Some((wish, _)) = self.wish.take() {
                 wish.answer(Ok(()));
             }
-            let after = pump(&mut self.wires, &mut self.endpoint, channel).await;
+            let after = pump(&mut self.wires, &mut self.target, channel).await;
             let After::Lost { why, lived, moving } = after else { break };
             self.lose(&why, lived);
             if self.wires.incoming.send(Incoming::Down).await.is_err() {
@@ -75,7 +76,7 @@ impl Dialler {
         let shutdown = self.wires.shutdown.clone();
         loop {
             self.tell_away(self.outage.state(), None, None);
-            let silence = self.wires.pace(&self.endpoint).silence;
+            let silence = self.wires.pace(&self.target.endpoint).silence;
             let attempted = tokio::select! {
                 biased;
                 () = shutdown.stopping() => return None,
@@ -85,7 +86,7 @@ impl Dialler {
                     self.adopt(wish?);
                     continue;
                 }
-                attempted = self.wires.attempts.once(&self.endpoint, silence) => attempted,
+                attempted = self.wires.attempts.once(&self.target, silence) => attempted,
             };
             match attempted {
                 Ok(channel) => return Some(channel),
@@ -93,7 +94,7 @@ impl Dialler {
                     let text = chain(&error);
                     self.outage.attempts += 1;
                     if self.outage.is_news(Duration::ZERO) {
-                        tracing::warn!("messenger: no link to {}: {text}; trying on", self.endpoint);
+                        tracing::warn!("messenger: no link to {}: {text}; trying on", self.target.endpoint);
                     }
                     if let Some((wish, _)) = self.wish.take_if(|(_, until)| Instant::now() >= *until) {
                         wish.answer(Err(error));
@@ -126,10 +127,10 @@ impl Dialler {
         true
     }
 
-    /// Goes to another endpoint at once: no link is up, so there is none to keep.
+    /// Goes to another target at once: no link is up, so there is none to keep.
     fn adopt(&mut self, wish: Move) {
-        self.endpoint.clone_from(&wish.endpoint);
-        self.wires.status.send_modify(|status| status.endpoint = self.endpoint.to_string());
+        self.target.clone_from(&wish.target);
+        self.wires.status.send_modify(|status| status.endpoint = self.target.endpoint.to_string());
         self.backoff.reset();
         if let Some((superseded, _)) = self.wish.replace((wish, Instant::now() + MOVE_PATIENCE)) {
             superseded.answer(Err(Error::Closed));
@@ -142,7 +143,7 @@ impl Dialler {
             self.backoff.reset();
         }
         if self.outage.is_news(lived) {
-            tracing::warn!("messenger: link to {} lost: {}; dialling again", self.endpoint, chain(why));
+            tracing::warn!("messenger: link to {} lost: {}; dialling again", self.target.endpoint, chain(why));
         }
         self.tell_away(self.outage.state(), Some(chain(why)), None);
         while let Ok((_, body)) = self.wires.outgoing.try_recv() {

@@ -50,6 +50,18 @@ pub enum Error {
         /// Fingerprint of its key.
         theirs: String,
     },
+    /// Another node answers where the primary was said to be.
+    #[error(
+        "{there} answers at {endpoint}, which is not the primary {primary}: correct {primary}'s address on the Nodes page"
+    )]
+    NotThePrimary {
+        /// Who answers.
+        there: String,
+        /// Where.
+        endpoint: String,
+        /// Who should.
+        primary: String,
+    },
     /// The two ends speak no common version.
     #[error("{there} speaks protocol versions {theirs}, this node {ours}")]
     VersionMismatch {

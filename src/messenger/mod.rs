@@ -16,6 +16,7 @@ pub(crate) mod refusals;
 pub mod secure;
 pub mod server;
 pub mod status;
+pub mod target;
 pub mod transport;
 
 use std::time::Duration;

@@ -19,6 +19,7 @@ use crate::messenger::endpoint::Endpoint;
 use crate::messenger::error::Error;
 use crate::messenger::secure::{SecureChannel, Sender};
 use crate::messenger::status::{Incoming, LinkState, LinkStatus};
+use crate::messenger::target::Target;
 use crate::messenger::{Pace, Peer};
 
 /// How long a move to another endpoint is tried before it is given up.
@@ -34,9 +35,9 @@ const RENEW_AGAIN: Duration = Duration::from_mins(1);
 /// Messages that are sealed as one batch.
 const MOST_AT_ONCE: usize = 64;
 
-/// A wish to go to another endpoint, or to this one again.
+/// A wish to go to another target, or to this one again.
 pub(crate) struct Move {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Target,
     /// Who waits for the outcome; nobody, if a link is renewed.
     pub(crate) answer: Option<oneshot::Sender<Result<(), Error>>>,
 }
@@ -144,9 +145,9 @@ impl Live {
 type Moving = (Move, Pin<Box<dyn Future<Output = Result<SecureChannel, Error>> + Send>>);
 
 fn begin(wish: Move, wires: &mut Wires) -> Moving {
-    let (attempts, endpoint, silence) =
-        (wires.attempts.clone(), wish.endpoint.clone(), wires.pace(&wish.endpoint).silence);
-    (wish, Box::pin(async move { attempts.several(&endpoint, silence, MOVE_PATIENCE).await }))
+    let (attempts, target, silence) =
+        (wires.attempts.clone(), wish.target.clone(), wires.pace(&wish.target.endpoint).silence);
+    (wish, Box::pin(async move { attempts.several(&target, silence, MOVE_PATIENCE).await }))
 }
 
 async fn arrive(moving: &mut Option<Moving>) -> Result<SecureChannel, Error> {
@@ -156,9 +157,9 @@ async fn arrive(moving: &mut Option<Moving>) -> Result<SecureChannel, Error> {
     }
 }
 
-/// Carries messages until the link is gone or nobody wants it any more. `endpoint` is where it leads, also after a move.
-pub(crate) async fn pump(wires: &mut Wires, endpoint: &mut Endpoint, channel: SecureChannel) -> After {
-    let mut live = Live::start(channel, endpoint, wires);
+/// Carries messages until the link is gone or nobody wants it any more. `target` is where it leads, also after a move.
+pub(crate) async fn pump(wires: &mut Wires, target: &mut Target, channel: SecureChannel) -> After {
+    let mut live = Live::start(channel, &target.endpoint, wires);
     let mut batch = Vec::with_capacity(MOST_AT_ONCE);
     let mut moving: Option<Moving> = None;
     // at once: the pace may have changed since the link was dialled
@@ -189,10 +190,10 @@ pub(crate) async fn pump(wires: &mut Wires, endpoint: &mut Endpoint, channel: Se
                 batch.clear();
             },
             () = &mut beat => {
-                let pace = wires.pace(endpoint);
+                let pace = wires.pace(&target.endpoint);
                 let _ = live.beat(pace);
                 if moving.is_none() && live.is_old() {
-                    moving = Some(begin(Move { endpoint: endpoint.clone(), answer: None }, wires));
+                    moving = Some(begin(Move { target: target.clone(), answer: None }, wires));
                 }
                 beat.as_mut().reset(Instant::now() + pace.beat);
             },
@@ -206,8 +207,16 @@ pub(crate) async fn pump(wires: &mut Wires, endpoint: &mut Endpoint, channel: Se
                 (Ok(channel), Some((wish, _))) => {
                     // the new link is up; only now the old one is closed
                     live.close().await;
-                    endpoint.clone_from(&wish.endpoint);
-                    live = Live::start(channel, endpoint, wires);
+                    let is_the_same = wires.status.borrow().peer.as_ref() == Some(channel.peer());
+                    if !is_the_same || *target != wish.target {
+                        tracing::info!(
+                            "messenger: the link leads to {} at {} now",
+                            channel.peer().node,
+                            wish.target.endpoint
+                        );
+                    }
+                    target.clone_from(&wish.target);
+                    live = Live::start(channel, &target.endpoint, wires);
                     beat.as_mut().reset(Instant::now());
                     wish.answer(Ok(()));
                 }

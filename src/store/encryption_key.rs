@@ -49,16 +49,17 @@ pub(crate) async fn prove(
         return Ok(Sealer::new(&key));
     };
     let path = data.join(FILE);
+    let to_copy = format!("use key id {}; copy it from one of them", show(key_id));
     let found = match found {
         Ok(Some(found)) => found,
         Ok(None) => {
             return Err(OpenError::Refused(format!(
                 "{} is missing, but the database {place} holds secrets sealed with a key. {}",
                 path.display(),
-                way_out(begun, data).await
+                way_out(begun, data, &to_copy).await
             )));
         }
-        Err(error) => return Err(OpenError::Refused(format!("{error} {}", way_out(begun, data).await))),
+        Err(error) => return Err(OpenError::Refused(format!("{error} {}", way_out(begun, data, &to_copy).await))),
     };
     let sealer = Sealer::new(&found.key);
     if sealer.open(CHECK_PLACE, &check).is_some_and(|plain| *plain == CHECK) {
@@ -69,7 +70,7 @@ pub(crate) async fn prove(
         found.origin,
         show(sealer.key_id()),
         show(key_id),
-        way_out(begun, data).await
+        way_out(begun, data, "use that one").await
     )))
 }
 
@@ -143,13 +144,13 @@ fn show(key_id: KeyId) -> String {
     })
 }
 
-/// Who has the right key, and what to do.
-async fn way_out(begun: &mut Begun, data: &Path) -> String {
+/// Who has the right key, and what to do. `others`: what is to be said of the nodes that have it.
+async fn way_out(begun: &mut Begun, data: &Path, others: &str) -> String {
     let nodes = migrate::registered(begun).await;
-    let disagrees = if nodes.is_empty() {
+    let others = if nodes.is_empty() {
         "No node is registered in this database yet.".to_owned()
     } else {
-        format!("It disagrees with the nodes registered in this database: {nodes}.")
+        format!("The nodes registered in this database {others}: {nodes}.")
     };
     let is_alone = if begun.is_postgres() {
         "If it is lost for good, so are the sealed secrets: start with an empty database (--database)."
@@ -157,7 +158,7 @@ async fn way_out(begun: &mut Begun, data: &Path) -> String {
         "If it is lost for good, so are the sealed secrets: start with an empty directory (--data)."
     };
     format!(
-        "{disagrees} Put the key they use back into {} (44 characters of base64) or into {VARIABLE}, and start again. \
+        "{others} Put the key into {} (44 characters of base64) or into {VARIABLE}, and start again. \
          {is_alone}",
         data.join(FILE).display()
     )

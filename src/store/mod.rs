@@ -64,6 +64,8 @@ pub struct Store {
 struct Inner {
     database: Database,
     description: String,
+    /// Whether this opening made the schema.
+    is_new: bool,
     sealer: Sealer,
     clock: SharedClock,
     changes: watch::Sender<u64>,
@@ -102,10 +104,18 @@ impl Store {
     /// Every cause with words that say what to do: see [`OpenError`].
     pub async fn open(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
         // a large future, awaited once in a process
-        Box::pin(Self::open_or_explain(options, shutdown)).await
+        Box::pin(Self::open_or_explain(options, true, shutdown)).await
     }
 
-    async fn open_or_explain(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
+    /// The same, but makes neither a schema nor a key: an empty database is refused and stays empty.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_existing(options: OpenOptions, shutdown: &Shutdown) -> Result<Self, OpenError> {
+        Box::pin(Self::open_or_explain(options, false, shutdown)).await
+    }
+
+    async fn open_or_explain(options: OpenOptions, make: bool, shutdown: &Shutdown) -> Result<Self, OpenError> {
         let OpenOptions { data, database, encryption_key, clock } = options;
         data_directory::prepare(&data)?;
         let opening = Opening::take(&data).await?;
@@ -113,6 +123,13 @@ impl Store {
         let place = database.place();
         let mut begun = database.begin_opening().await?;
         let version = migrate::version(&mut begun).await?;
+        if version == 0 && !make {
+            // what looking has made is rolled back
+            return Err(OpenError::Refused(format!(
+                "the database {place} is empty: there are no tables of Switchboard in it. Correct --data or --database, or \
+                 start with `run`, `migrate` or `user add`, which make them"
+            )));
+        }
         migrate::refuse_newer(&mut begun, &place, version).await?;
         let sealer = encryption_key::prove(&mut begun, &place, &data, encryption_key.as_ref(), version > 0).await?;
         migrate::apply(&mut begun, version, clock.now()).await?;
@@ -126,7 +143,7 @@ impl Store {
         };
         let changes = changes.map_err(Error::from)?;
         let description = database.describe().await?;
-        Ok(Self { inner: Arc::new(Inner { database, description, sealer, clock, changes }) })
+        Ok(Self { inner: Arc::new(Inner { database, description, is_new: version == 0, sealer, clock, changes }) })
     }
 
     /// Begins to write; waits (at most 5 s, then [`Error::Busy`]) for the one before, first come, first served.
@@ -145,6 +162,15 @@ impl Store {
     /// Whether nodes with other data directories may use the database as well.
     pub fn is_shared(&self) -> bool {
         matches!(self.inner.database, Database::Postgres(_))
+    }
+
+    /// What is to be said, if opening made the schema of the database.
+    pub fn news(&self) -> Option<String> {
+        let place = self.inner.database.place();
+        self.inner.is_new.then(|| {
+            let key = if self.is_shared() { "; every node that uses it needs the same encryption key" } else { "" };
+            format!("made a new database in {place}: it was empty{key}")
+        })
     }
 
     /// Which database it is, of which version, and where; for people, without any secret.

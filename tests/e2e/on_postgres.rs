@@ -84,7 +84,21 @@ async fn a_node_starts_works_and_finds_everything_again() {
 #[ignore = "scripts/test starts PostgreSQL"]
 async fn commands_work_on_it_and_a_backup_names_its_own_tool() {
     let place = Place::new().await;
-    assert!(place.run(&["migrate"]).await.good().contains("is up to date"));
+    for arguments in
+        [&["settings", "get", "Web.DrainTime"] as &[&str], &["nodes"], &["user", "list"], &["status"], &["doctor"]]
+    {
+        let refused = place.run(arguments).await;
+        assert_eq!(refused.code, Some(1), "{arguments:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains("is empty") && refused.stderr.contains("`migrate`"), "{}", refused.stderr);
+        let mut raw = place.database.connect().await;
+        let tables = sqlx::query_scalar("select count(*) from pg_tables where schemaname = 'public'");
+        let tables: i64 = tables.fetch_one(&mut raw).await.unwrap();
+        assert_eq!(tables, 0, "{arguments:?} made tables");
+        assert!(!place.stage.data().join("encryption.key").exists(), "{arguments:?} made a key");
+    }
+    let made = place.run(&["migrate"]).await;
+    assert!(made.stderr.contains("made a new database in "), "{}", made.stderr);
+    assert!(made.good().contains("is up to date"));
     let refused = place.run(&["backup", "copy.db"]).await;
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("pg_dump --format=custom"), "{}", refused.stderr);

@@ -264,6 +264,26 @@ async fn a_setting_saved_past_a_node_that_has_it_fixed_says_where_it_stays() {
 }
 
 #[tokio::test]
+async fn where_the_endpoint_names_no_host_commands_find_the_primary() {
+    let stage = Stage::new().await;
+    let node = stage.node().ready().await;
+    let robot = stage.robot(&node.url()).await;
+    robot.until_live(PATIENCE).await;
+    let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let everywhere = format!("tcp://*:{port}");
+    robot.set("Service.MessengerEndpoint", &everywhere).await;
+    eventually("a command with a live link", async || {
+        so(stage.run(&["status"]).await.good().starts_with("messenger: live\n"))
+    })
+    .await;
+    for arguments in [&["doctor"] as &[&str], &["doctor", "--endpoint", &everywhere]] {
+        let said = stage.run(arguments).await.good();
+        let told = format!("tried was tcp://127.0.0.1:{port}, where the primary ");
+        assert!(said.contains("the same key") && said.contains(&told), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn the_doctor_tries_an_endpoint_and_a_key_before_they_are_saved() {
     let stage = Stage::new().await;
     let node = stage.node().ready().await;

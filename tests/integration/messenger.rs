@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use switchboard::base::clock::{Clock as _, SystemClock, Timestamp};
+use switchboard::base::id::NodeId;
 use switchboard::messenger::Pace;
 use switchboard::messenger::admission::MAX_PENDING;
 use switchboard::messenger::client::{Incoming, LinkState, LinkStatus};
 use switchboard::messenger::endpoint::Endpoint;
 use switchboard::messenger::error::Error;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
+use switchboard::messenger::target::Target;
 use switchboard::messenger::transport::{self, Link};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -30,7 +32,7 @@ async fn frame(link: &mut Link) -> Option<Bytes> {
 
 /// The service node still serves an honest web node.
 async fn still_serves(service: &mut Service, web_keys: &Arc<KeyRing>) {
-    let mut web = Web::start(&service.server.endpoint(), web_keys, CALM);
+    let mut web = Web::start(service.server.endpoint(), web_keys, CALM);
     let (mut sender, _receiver) = service.link().await;
     web.up().await;
     sender.send(&[numbered(1)]).await.unwrap();
@@ -346,6 +348,43 @@ async fn a_move_keeps_the_old_link_until_the_new_one_is_up() {
 }
 
 #[tokio::test]
+async fn who_is_not_the_primary_gets_no_link() {
+    let (place, [a, b], log) = (Place::pipe(), same_keys(), Log::capture());
+    let (first, second) = (place.endpoint(), place.endpoint());
+    let primary = |id: &str| Target { endpoint: second.clone(), primary: Some(NodeId::new(id)) };
+    let mut service = Service::start(&first, &a).await;
+    let mut other = Service::start(&second, &a).await;
+    let mut web = Web::start(&first, &b, CALM);
+    let (mut sender, _receiver) = service.link().await;
+    web.up().await;
+
+    let refused = format!(
+        "service-1 answers at {second}, which is not the primary service-2: correct service-2's address on the Nodes page"
+    );
+    assert_eq!(web.client.redial(primary("service-2")).await.unwrap_err().to_string(), refused);
+    // the old link is there still, and the other end has none
+    sender.send(&[numbered(1)]).await.unwrap();
+    assert_eq!(number(&web.envelopes(1).await[0]), 1);
+    assert_eq!(web.live().await.endpoint, first.to_string());
+    assert!(other.links.try_recv().is_err());
+
+    web.client.redial(primary("service-1")).await.unwrap();
+    let _link = other.link().await;
+    web.up().await;
+    let lines = log.lines();
+    let told = format!("INFO messenger: the link leads to service-1 at {second} now");
+    assert!(lines.contains(&told), "{lines:#?}");
+    web.shutdown.stop();
+
+    // nor does one that has none yet; who is right is taken as soon as it is said
+    let mut web = Web::start(primary("service-2"), &b, CALM);
+    let status = web.status("a refusal", |status| status.error.is_some()).await;
+    assert_eq!((status.state, status.error.as_deref()), (LinkState::Down, Some(refused.as_str())));
+    web.client.redial(primary("service-1")).await.unwrap();
+    web.up().await;
+}
+
+#[tokio::test]
 async fn a_move_while_nothing_is_up_goes_to_the_new_endpoint() {
     let (place, [a, b]) = (Place::pipe(), same_keys());
     let (nowhere, somewhere) = (place.endpoint(), place.endpoint());
@@ -427,7 +466,7 @@ async fn a_link_is_renewed_after_a_day() {
     let (place, [a, b]) = (Place::memory(), same_keys());
     let mut service = Service::start(&place.endpoint(), &a).await;
     let slow = Pace { beat: Duration::from_mins(10), silence: Duration::from_mins(30) };
-    let mut web = Web::start(&service.server.endpoint(), &b, slow);
+    let mut web = Web::start(service.server.endpoint(), &b, slow);
     let (_sender, mut receiver) = service.link().await;
     web.up().await;
     let began = tokio::time::Instant::now();
@@ -507,7 +546,7 @@ async fn an_outage_has_one_beginning_and_its_state_does_not_flicker() {
 async fn a_node_that_stops_ends_its_tasks_and_tells_its_peer() {
     let (place, [a, b]) = (Place::pipe(), same_keys());
     let mut service = Service::start(&place.endpoint(), &a).await;
-    let mut web = Web::start(&service.server.endpoint(), &b, CALM);
+    let mut web = Web::start(service.server.endpoint(), &b, CALM);
     let (sender, mut receiver) = service.link().await;
     web.up().await;
     let mut stranger = connect(&service.server.endpoint()).await;

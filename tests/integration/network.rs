@@ -169,7 +169,7 @@ async fn the_wildcard_listens_on_both_families() {
     for host in hosts {
         // as an allowed network sees it, an IPv4 peer of a socket for both is an IPv4 peer
         service.server.allow(vec![host.into()]);
-        let mut web = Web::start(&everywhere.clone().with_host(Host::Address(host)), &b, CALM);
+        let mut web = Web::start(everywhere.clone().with_host(Host::Address(host)), &b, CALM);
         let _link = service.link().await;
         web.up().await;
     }

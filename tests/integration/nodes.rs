@@ -270,6 +270,18 @@ async fn the_doctor_tries_what_is_typed_and_never_shows_the_key() {
     });
     let own = own.await.expect("it may be tried again");
     assert!(own.body.contains("Start the service node of this data directory"), "{}", own.body);
+    // what names no host leads to the primary, as a web node's link does
+    let everywhere = format!("tcp://*:{port}");
+    let fields = [("endpoint", everywhere.as_str()), ("key", "")];
+    let here = site.post("/diagnostics/doctor", Some(&admin), &fields).await;
+    assert!(here.body.contains("no service node is primary") && here.body.contains(&endpoint), "{}", here.body);
+    three_services(&site.store).await;
+    let mut tx = site.store.begin().await.unwrap();
+    tx.override_address(&NodeId::new("service-1"), Some("127.0.0.9")).await.unwrap();
+    tx.commit().await.unwrap();
+    let there = site.post("/diagnostics/doctor", Some(&admin), &fields).await;
+    let words = format!("tried was tcp://127.0.0.9:{port}, where the primary service-1 is to be reached");
+    assert!(there.body.contains(&words), "{}", there.body);
     let eve = site.user(&admin, "eve", "admin_viewer").await;
     assert_eq!(site.post("/diagnostics/doctor", Some(&eve), &[]).await.status, StatusCode::FORBIDDEN);
 }

@@ -208,7 +208,7 @@ async fn a_set_up_link_works_once_and_a_second_use_is_a_clear_page() {
         [site.get(&format!("/setup?link={link}"), None).await, site.post("/setup", None, &fields(PASSWORD)).await]
     {
         assert_eq!(again.status, StatusCode::GONE);
-        assert!(again.body.contains("This link is used up") && again.body.contains("href=\"/sign-in\""));
+        assert!(again.body.contains("Used, or replaced by a newer one") && again.body.contains("href=\"/sign-in\""));
     }
 }
 

@@ -9,11 +9,10 @@ use crate::app::cli::Global;
 use crate::app::commands::users::first_line;
 use crate::app::commands::{maintenance, say};
 use crate::app::configuration::Configuration;
-use crate::app::{messenger, settings};
+use crate::app::{messenger, nodes, settings};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::shutdown::Shutdown;
 use crate::base::visible::visible;
-use crate::config::schema::name;
 use crate::control;
 use crate::messenger::doctor::{Examination, Step};
 use crate::messenger::secure::keys::{Key, KeyRing};
@@ -28,25 +27,28 @@ pub async fn run(global: &Global, endpoint: Option<String>, key_stdin: bool, jso
     let configuration = Configuration::load(global)?;
     let data = configuration.data.clone();
     let typed = if key_stdin { Some(typed_key()?) } else { None };
-    let (endpoint, keys) = match (endpoint, typed) {
-        (Some(endpoint), Some(key)) => (endpoint, Arc::new(KeyRing::new(key))),
-        (endpoint, typed) => {
-            maintenance::must_exist(&configuration)?;
+    let asked = endpoint.map(|text| control::doctor::endpoint(&text, &data)).transpose().context("--endpoint")?;
+    let found = match (asked, typed) {
+        (Some(endpoint), Some(key)) if !endpoint.is_wildcard() => {
+            control::doctor::examine_there(&endpoint, &KeyRing::new(key)).await
+        }
+        (asked, typed) => {
             let (shutdown, clock) = (Shutdown::new(), Arc::new(SystemClock) as SharedClock);
             let store = maintenance::open(&configuration, &shutdown).await?;
-            let in_force = settings::read(&store, &configuration.fixed).await?;
             let keys = match typed {
                 Some(key) => Arc::new(KeyRing::new(key)),
                 None => messenger::keys(&store, &configuration.fixed, &clock).await?,
             };
+            let in_force = settings::read(&store, &configuration.fixed).await?;
+            let endpoint = asked.unwrap_or_else(|| messenger::endpoint(&in_force, &data));
+            let found = control::doctor::examine(&endpoint, &store, &nodes::visitor(), &keys).await?;
             store.close().await;
             shutdown.stop_now();
             // whatever does not end in time ends with the process
             let _ = shutdown.finished(Duration::from_secs(2)).await;
-            (endpoint.unwrap_or_else(|| in_force.text(name::MESSENGER_ENDPOINT).to_owned()), keys)
+            found
         }
     };
-    let found = control::doctor::examine(&endpoint, &keys, &data).await.context("--endpoint")?;
     if json {
         say(serde_json::to_string(&found)?);
     } else {

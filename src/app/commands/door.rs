@@ -13,11 +13,12 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::api::{self, Api};
 use crate::app::cli::{Global, Named};
-use crate::app::commands::{complain, maintenance, say};
+use crate::app::commands::{maintenance, say};
 use crate::app::configuration::{Configuration, Problems};
 use crate::app::{messenger, nodes, settings};
 use crate::auth::password::Passwords;
@@ -27,7 +28,7 @@ use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::shutdown::Shutdown;
 use crate::base::visible::visible;
 use crate::config::base_path::BasePath;
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, primary};
 use crate::live::feed;
 use crate::live::hub::Hub;
 use crate::messenger::client::{Client, LinkState};
@@ -211,24 +212,34 @@ impl Local {
     async fn open(global: &Global, make: bool) -> anyhow::Result<Self> {
         let configuration = Configuration::load(global)?;
         let data = configuration.data.clone();
-        let is_new = maintenance::is_new(&configuration);
-        if !make {
-            maintenance::must_exist(&configuration)?;
-        }
         let clock: SharedClock = Arc::new(SystemClock);
         let shutdown = Shutdown::new();
-        let store = maintenance::open(&configuration, &shutdown).await?;
-        if is_new {
-            complain(&format!("made a new database in {}: there was none", data.display()));
-        }
+        let store = if make {
+            maintenance::open_or_make(&configuration, &shutdown).await?
+        } else {
+            maintenance::open(&configuration, &shutdown).await?
+        };
         let fixed = Arc::new(configuration.fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
         let settings = settings::follow(&store, Arc::clone(&fixed), &shutdown).await?;
         let node = nodes::visitor();
         let pace = Pace { beat: Duration::from_secs(1), silence: Duration::from_secs(4) };
         let endpoint = messenger::endpoint(&settings.borrow(), &data);
-        let identity = Identity { node };
-        let (client, incoming) = Client::start(identity, endpoint, keys, pace, Arc::clone(&clock), &shutdown);
+        let target = primary::to_dial(&store, &endpoint, &node).await?;
+        let identity = Identity { node: node.clone() };
+        let (client, incoming) =
+            Client::start(identity, target.clone(), Arc::clone(&keys), pace, Arc::clone(&clock), &shutdown);
+        // what goes on for long follows the primary, as a web node does
+        let applier = messenger::Applier {
+            server: None,
+            client: Some(client.clone()),
+            dialled: Some(target),
+            keys,
+            data,
+            node,
+            told: watch::channel(Vec::new()).0,
+        };
+        applier.start(&store, settings.clone(), &clock, &shutdown);
         let hub = Hub::new(Arc::clone(&clock));
         feed::start(&hub, client.clone(), incoming, &shutdown);
         // a service node that is not there is no reason to wait longer: the rows tell

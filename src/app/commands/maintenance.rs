@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use crate::app::cli::Global;
-use crate::app::commands::say;
+use crate::app::commands::{complain, say};
 use crate::app::configuration::{Configuration, Problems};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::shutdown::Shutdown;
@@ -18,20 +18,15 @@ use crate::store::{self, OpenOptions, Store, data_directory};
 ///
 /// # Errors
 /// If there is no database in it.
-pub fn must_exist(configuration: &Configuration) -> anyhow::Result<()> {
-    if !is_new(configuration) {
+fn must_exist(configuration: &Configuration) -> anyhow::Result<()> {
+    // one on a server is looked at when it is open
+    if configuration.database.is_some() || data_directory::has_database(&configuration.data) {
         return Ok(());
     }
     bail!(
         "there is no database in {}; is `--data` the node's data directory, and was the node started once?",
         configuration.data.display()
     )
-}
-
-/// Whether opening would make a database. One on a server was made there.
-#[must_use]
-pub fn is_new(configuration: &Configuration) -> bool {
-    configuration.database.is_none() && !data_directory::has_database(&configuration.data)
 }
 
 /// Refuses `--url`: what works on the files of the data directory can't be done from elsewhere.
@@ -61,21 +56,37 @@ pub fn check_config(global: &Global, file: Option<PathBuf>) -> anyhow::Result<u8
     Ok(0)
 }
 
-/// Opens the store of the data directory.
+/// Opens the store, if there is one.
+///
+/// # Errors
+/// If it can't be opened, or nothing was ever made in the database.
+pub async fn open(configuration: &Configuration, shutdown: &Shutdown) -> anyhow::Result<Store> {
+    must_exist(configuration)?;
+    Ok(Store::open_existing(options(configuration), shutdown).await?)
+}
+
+/// Opens the store; makes the schema and the key if the database is empty, and says so.
 ///
 /// # Errors
 /// If it can't be opened.
-pub async fn open(configuration: &Configuration, shutdown: &Shutdown) -> anyhow::Result<Store> {
-    let options = OpenOptions {
+pub async fn open_or_make(configuration: &Configuration, shutdown: &Shutdown) -> anyhow::Result<Store> {
+    let store = Store::open(options(configuration), shutdown).await?;
+    if let Some(news) = store.news() {
+        complain(&news);
+    }
+    Ok(store)
+}
+
+fn options(configuration: &Configuration) -> OpenOptions {
+    OpenOptions {
         data: configuration.data.clone(),
         database: configuration.database.clone(),
         encryption_key: configuration.encryption_key.clone(),
         clock: Arc::new(SystemClock),
-    };
-    Ok(Store::open(options, shutdown).await?)
+    }
 }
 
-/// Brings the database up to date and does nothing else.
+/// Brings the database up to date and does nothing else. An empty one on a server is made: somebody named it.
 ///
 /// # Errors
 /// If that fails, or there is no database.
@@ -84,7 +95,7 @@ pub async fn migrate(global: &Global) -> anyhow::Result<u8> {
     let configuration = Configuration::load(global)?;
     must_exist(&configuration)?;
     let shutdown = Shutdown::new();
-    let store = open(&configuration, &shutdown).await?;
+    let store = open_or_make(&configuration, &shutdown).await?;
     match &configuration.database {
         Some(url) => say(format_args!("the database {} is up to date", url.place())),
         None => say(format_args!("the database in {} is up to date", configuration.data.display())),

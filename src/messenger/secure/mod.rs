@@ -23,7 +23,7 @@ use crate::messenger::transport::Link;
 
 use self::handshake::{Agreed, Purpose};
 use self::hello::Versions;
-use self::keys::{Fingerprint, Key, KeyRing};
+use self::keys::{Fingerprint, KeyRing};
 pub use self::receiver::Receiver;
 pub use self::sender::Sender;
 pub(crate) use self::writing::Writing;
@@ -50,21 +50,8 @@ impl SecureChannel {
         (self.sender, self.receiver)
     }
 
-    /// Shakes hands as the end that dialled and waits until the other end answered a sealed ping: only then it is known to hold
-    /// the key. `silence` is both the limit for that end's silence and the one that it is told for ours.
-    pub(crate) async fn initiate(
-        link: Link,
-        node: &NodeId,
-        key: &Key,
-        silence: Duration,
-        meter: &Arc<Meter>,
-        clock: SharedClock,
-    ) -> Result<Self, Error> {
-        let agreed = handshake::initiate(link, node, key, Versions::OURS, Purpose::Link).await?;
-        Self::prove(agreed, silence, meter, clock).await
-    }
-
-    /// The second half of [`initiate`](Self::initiate): a sealed ping and its answer.
+    /// After the handshake of the end that dialled: waits until the other end answered a sealed ping; only then it is known to
+    /// hold the key. `silence` is both the limit for that end's silence and the one that it is told for ours.
     pub(crate) async fn prove(
         agreed: Agreed,
         silence: Duration,

@@ -288,7 +288,7 @@ texts! {
 
     // problems
     title_400: "This can't be read", title_401: "Sign in first", title_403: "Not allowed", title_404: "Not found",
-    title_409: "Not possible now", title_410: "This link is used up", title_413: "Too large", title_422: "This can't be had",
+    title_409: "Not possible now", title_410: "Used, or replaced by a newer one", title_413: "Too large", title_422: "This can't be had",
     title_429: "Too many attempts", title_500: "Something failed here", title_503: "Busy",
     title_database_away: "The database can't be reached", title_database_busy: "The database can't take this now",
     error_back: "Back", error_again: "Try again", error_to_status: "Service Status", error_to_sign_in: "To the sign-in",

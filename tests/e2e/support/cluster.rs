@@ -88,6 +88,7 @@ impl Cluster {
         let encryption_key = STANDARD.encode(key);
         let port = free_port();
         let cluster = Self { stage, database, port, jobs, encryption_key, token: OnceCell::new(), raw };
+        cluster.command(&["migrate"], "").await.good();
         cluster.set("Service.MessengerEndpoint", &format!("tcp://*:{port}")).await;
         if times.stale != Times::DEFAULT.stale {
             cluster.set("Service.HeartbeatInterval", &format!("{}s", times.beat.as_secs())).await;

@@ -114,7 +114,7 @@ impl Site {
         let fixed = Arc::new(fixed);
         let settings = watch::channel(Arc::new(Settings::resolve(&fixed, []).0)).1;
         let control = Control::new(store.clone(), Some(messenger.clone()), Arc::clone(&fixed), Arc::clone(&clock))
-            .trying(Practice::new(keys, data.path().join("data")));
+            .trying(Practice::new(NodeId::new("web-1"), keys, data.path().join("data")));
         let web = Arc::new(Web {
             base: base.clone(),
             certificate: watch::channel(None).1,

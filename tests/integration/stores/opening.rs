@@ -97,7 +97,8 @@ async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nod
 
     std::fs::remove_file(&file).unwrap();
     let text = data.refusal().await;
-    assert!(text.contains("is missing"), "{text}");
+    assert!(text.contains("is missing") && text.contains("use key id "), "{text}");
+    assert!(text.contains("copy it from one of them: service-91c07f3a"), "{text}");
     names_the_way_out(&text);
     assert!(!file.exists(), "no new key is made beside a database that has one");
 

@@ -23,6 +23,7 @@ use switchboard::messenger::envelope::Envelope;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
 use switchboard::messenger::secure::{Receiver, SecureChannel, Sender, SharedKeys};
 use switchboard::messenger::server::Server;
+use switchboard::messenger::target::Target;
 use switchboard::messenger::{Identity, Pace, Peer};
 use tokio::sync::mpsc;
 
@@ -144,11 +145,11 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    pub(crate) fn start(endpoint: &Endpoint, keys: &SharedKeys, pace: Pace) -> Self {
+    pub(crate) fn start(target: impl Into<Target>, keys: &SharedKeys, pace: Pace) -> Self {
         let shutdown = Shutdown::new();
         let identity = Identity { node: NodeId::new("web-2") };
         let clock = Arc::new(SystemClock);
-        let (client, incoming) = Client::start(identity, endpoint.clone(), Arc::clone(keys), pace, clock, &shutdown);
+        let (client, incoming) = Client::start(identity, target, Arc::clone(keys), pace, clock, &shutdown);
         Self { client, incoming, shutdown }
     }
 
