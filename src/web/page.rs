@@ -215,7 +215,7 @@ pub(crate) async fn dress(State(web): State<WebState>, request: Request, next: N
         Json(serde_json::json!({ "ok": false, "text": problem.text.plain() })).into_response()
     } else {
         let mut frame = frame_of_problem(&web, &uri, &headers, status).await;
-        frame.title = problem.title.unwrap_or_else(|| EN.error_title(status.as_u16())).to_owned();
+        problem.title.unwrap_or_else(|| EN.error_title(status.as_u16())).clone_into(&mut frame.title);
         let back = crate::web::notice::back(&headers, &web.base).filter(|_| frame.user.is_some() || frame.unsure);
         let again = is_get && status == StatusCode::SERVICE_UNAVAILABLE;
         show(&ErrorPage { t: EN, frame, status: status.as_u16(), text: problem.text, again, back })

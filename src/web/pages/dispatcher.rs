@@ -59,7 +59,7 @@ pub(crate) async fn dispatcher(
         title: visible(&d.title),
         description: visible(&d.description),
         link: Html::rendered(link_pill(&link, &web.base)),
-        stale: (!live).then(|| stale()),
+        stale: (!live).then(stale),
         row: Html::rendered(dispatcher_row(&d, live, &web.base)),
         origin: match d.origin {
             Origin::BuiltIn => EN.origin_built_in,

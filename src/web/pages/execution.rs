@@ -142,7 +142,7 @@ async fn live(web: &WebState, run: &Execution) -> Result<Option<Live>, Problem> 
     let link = web.hub.link();
     Ok(Some(Live {
         link: Html::rendered(link_pill(&link, &web.base)),
-        stale: (!heard).then(|| stale()),
+        stale: (!heard).then(stale),
         row: Html::rendered(dispatcher_row(&dispatcher, heard, &web.base)),
     }))
 }

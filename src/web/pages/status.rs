@@ -97,7 +97,7 @@ pub(crate) async fn status(
     let page = StatusPage {
         t: EN,
         link: Html::rendered(link_pill(&picture.link, &web.base)),
-        stale: (!live).then(|| stale()),
+        stale: (!live).then(stale),
         // a database that can't say is told of where it is looked after; the page goes on with what was heard
         troubles: troubles(&web).await.unwrap_or_default(),
         node: Html::rendered(node_strip(picture.state.as_ref().map(|state| &state.node), &picture.link)),
