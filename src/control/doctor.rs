@@ -86,17 +86,19 @@ impl Practice {
         Self { node, keys, data, attempts: Mutex::default() }
     }
 
-    /// A place for this user; none if it has one already or had one a moment ago, or too many have.
-    fn admit(&self, who: &str) -> Option<Place<'_>> {
+    /// A place for this user, and how long it is to wait for its turn; none if it has one already, or too many have.
+    fn admit(&self, who: &str) -> Option<(Place<'_>, Duration)> {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.retain(|_, attempt| attempt.under_way || attempt.began.elapsed() < PACE);
         let under_way = attempts.values().filter(|attempt| attempt.under_way).count();
-        if under_way >= AT_ONCE || attempts.contains_key(who) {
+        let before = attempts.get(who);
+        if under_way >= AT_ONCE || before.is_some_and(|before| before.under_way) {
             return None;
         }
-        attempts.insert(who.to_owned(), Attempt { began: Instant::now(), under_way: true });
+        let wait = before.map_or(Duration::ZERO, |before| PACE.saturating_sub(before.began.elapsed()));
+        attempts.insert(who.to_owned(), Attempt { began: Instant::now() + wait, under_way: true });
         drop(attempts);
-        Some(Place { practice: self, who: who.to_owned() })
+        Some((Place { practice: self, who: who.to_owned() }, wait))
     }
 }
 
@@ -127,8 +129,7 @@ impl Control {
         let Some(practice) = &self.practice else {
             return Err(Refusal::Conflict("this process has no messenger to try".into()));
         };
-        let busy = "an attempt is under way or began a moment ago; one takes 10 s at most and the next begins 2 s after it, so try \
-                    again in a moment";
+        let busy = "an attempt is under way; one takes 12 s at most, so try again in a moment";
         let typed = key.expose_secret().trim();
         let key = match typed {
             "" => None,
@@ -144,7 +145,8 @@ impl Control {
         let endpoint =
             self::endpoint(&text, &practice.data).map_err(|why| Refusal::invalid("endpoint", why.to_string()))?;
         let keys = typed_keys.as_ref().unwrap_or(&practice.keys);
-        let _place = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
+        let (_place, wait) = practice.admit(&actor.who).ok_or_else(|| Refusal::Busy(busy.into()))?;
+        tokio::time::sleep(wait).await;
         let with = format!("with key {}", keys.fingerprint());
         let mut transaction = self.store.begin().await?;
         self.audit(&mut transaction, actor, "messenger:try", &endpoint.to_string(), with).await?;
@@ -173,7 +175,9 @@ mod tests {
         let others: Vec<_> = (0..AT_ONCE).filter_map(|n| practice.admit(&n.to_string())).collect();
         assert_eq!(others.len(), AT_ONCE - 1);
         drop((ann, others));
-        assert!(practice.admit("ann").is_none(), "too soon");
+        let (again, wait) = practice.admit("ann").unwrap();
+        assert!(wait > Duration::ZERO, "too soon");
+        drop(again);
         tokio::time::advance(PACE).await;
         assert!(practice.admit("ann").is_some());
         assert_eq!(practice.attempts.lock().unwrap().len(), 1, "nobody is remembered for longer");
