@@ -113,7 +113,7 @@ const middle = async (page, selector) => {
 test('double clicks on two rows run each once, and nothing moves under the pointer', async () => {
   const page = await stage.page();
   // both rows are in sight: the mouse is told where to go, and does not scroll
-  await page.setViewportSize({ width: 1280, height: 1400 });
+  await page.setViewportSize({ width: 1440, height: 1400 });
   await alive(page);
   const [first, second] = ['hello', 'wild'];
   const button = (name) => `button[formaction="/dispatchers/${name}/run"]`;
