@@ -70,7 +70,7 @@ pub struct Picture {
 }
 
 /// Lines read from the ring.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Lines {
     /// Of which node.
     pub node: Option<NodeId>,

@@ -77,10 +77,11 @@ pub(crate) async fn after(
     Ok(found)
 }
 
-/// The newest kept lines that match and are older than what the hub holds (from `first` on), at most `most`.
+/// The newest kept lines that match and are older than what the hub holds, at most `most`. `held`: from which line on it holds each
+/// life that it is to be gone on with, the oldest first.
 pub(crate) async fn newest(
     store: &Store,
-    first: Option<Cursor>,
+    held: &[Cursor],
     filter: &LineFilter,
     most: usize,
 ) -> Result<Vec<Piece>, Error> {
@@ -88,12 +89,12 @@ pub(crate) async fn newest(
         execution: filter.execution,
         level: filter.level,
         sources: filter.sources.clone(),
-        before: first,
+        before: held.first().copied(),
         limit: ROWS,
         ..KeptFilter::default()
     };
     let rows = store.kept_rows(None, &kept).await?;
-    Ok(older(rows, first, filter, most))
+    Ok(older(rows, held, filter, most))
 }
 
 /// What is left of a gap when these kept pieces stand before it: only lines below info were not kept.
@@ -208,9 +209,12 @@ impl Found {
 }
 
 /// The newest rows that match and that the hub does not hold.
-fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: usize) -> Vec<Piece> {
+fn older(rows: Vec<KeptRow>, held: &[Cursor], filter: &LineFilter, most: usize) -> Vec<Piece> {
     // up to here the hub does not hold this life
-    let last = |epoch: Epoch| first.filter(|first| first.epoch == epoch).map_or(u64::MAX, |first| first.seq - 1);
+    let last = |epoch: Epoch| {
+        let first = held.iter().find(|first| first.epoch == epoch);
+        first.map_or(u64::MAX, |first| first.seq - 1)
+    };
     let mut pieces: Vec<(NodeId, Piece)> = rows
         .into_iter()
         .filter_map(|row| match row {
@@ -229,7 +233,7 @@ fn older(rows: Vec<KeptRow>, first: Option<Cursor>, filter: &LineFilter, most: u
             order.push(piece.epoch());
         }
     }
-    let goes_on = |epoch: Epoch| first.is_some_and(|first| first.epoch == epoch);
+    let goes_on = |epoch: Epoch| held.first().is_some_and(|first| first.epoch == epoch);
     pieces.sort_by_key(|(_, piece)| (goes_on(piece.epoch()), order.iter().position(|epoch| *epoch == piece.epoch())));
     let mut whole = Vec::with_capacity(pieces.len());
     let mut life: Option<(Epoch, NodeId)> = None;
@@ -410,16 +414,16 @@ mod tests {
     fn a_kept_gap_ends_where_the_ring_begins() {
         let gap = LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] };
         let rows = |epoch| vec![KeptRow::Gap(NodeId::new("n"), epoch, gap)];
-        let pieces = older(rows(LIFE), Some(at(6)), &LineFilter::default(), 10);
+        let pieces = older(rows(LIFE), &[at(6)], &LineFilter::default(), 10);
         assert_eq!(pieces, [Piece::Gap(LIFE, LogGap { from: 2, to: 5, by_level: [0, 0, 4, 0, 0] })]);
-        assert_eq!(told(&older(rows(LIFE), Some(at(2)), &LineFilter::default(), 10)), "");
-        assert_eq!(told(&older(rows(Epoch::from_u64(3)), Some(at(6)), &LineFilter::default(), 10)), "2-9");
+        assert_eq!(told(&older(rows(LIFE), &[at(2)], &LineFilter::default(), 10)), "");
+        assert_eq!(told(&older(rows(Epoch::from_u64(3)), &[at(6)], &LineFilter::default(), 10)), "2-9");
     }
 
     #[test]
     fn of_a_gap_before_which_kept_rows_stand_only_details_are_left() {
         let gap = LogGap { from: 3, to: 9, by_level: [0; 5] };
-        let pieces = |seqs: &[u64]| older(info(seqs.iter().copied()), Some(at(10)), &LineFilter::default(), 10);
+        let pieces = |seqs: &[u64]| older(info(seqs.iter().copied()), &[at(10)], &LineFilter::default(), 10);
         let left = |seqs: &[u64], filter: &LineFilter| left_of(gap, LIFE, &pieces(seqs), filter);
         let (all, from_info) =
             (LineFilter::default(), LineFilter { level: Some(Level::Info), ..LineFilter::default() });
@@ -434,8 +438,8 @@ mod tests {
         let other = Epoch::from_u64(3);
         let mut rows = vec![line(other, 1, Level::Info), line(other, 2, Level::Info)];
         rows.extend(info([1, 2, 3, 4]));
-        let pieces = older(rows.clone(), Some(at(3)), &LineFilter::default(), 10);
+        let pieces = older(rows.clone(), &[at(3)], &LineFilter::default(), 10);
         assert_eq!(told(&pieces), "1 2 | 1 2");
-        assert_eq!(told(&older(rows, Some(at(3)), &LineFilter::default(), 3)), "2 | 1 2");
+        assert_eq!(told(&older(rows, &[at(3)], &LineFilter::default(), 3)), "2 | 1 2");
     }
 }

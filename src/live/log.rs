@@ -34,6 +34,16 @@ pub(crate) struct Read {
     pub(crate) more: bool,
 }
 
+/// A place in a former stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Back {
+    pub(crate) stretch: Stretch,
+    /// After this line of its life.
+    pub(crate) after: u64,
+    /// So many wanted lines are not held.
+    pub(crate) missing: usize,
+}
+
 /// How a place lies to what is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -227,6 +237,30 @@ impl Log {
         }
     }
 
+    /// Where the newest `most` lines that match begin, or all that is held if they are fewer. None if that is in the newest stretch.
+    pub(crate) fn back(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Option<Back> {
+        let mut missing = most;
+        for life in self.lives.iter().rev() {
+            let end = life.items.partition_point(|item| item.first() <= self.upto(life));
+            for item in life.items.range(..end).rev() {
+                if matches!(item, Item::Line((_, entry, _)) if matches(entry)) {
+                    missing = missing.saturating_sub(1);
+                }
+                if missing == 0 {
+                    let back = Back { stretch: life.stretch, after: item.first() - 1, missing };
+                    return (!self.is_newest(life)).then_some(back);
+                }
+            }
+        }
+        let oldest = self.lives.front().filter(|life| !self.is_newest(life))?;
+        Some(Back { stretch: oldest.stretch, after: oldest.first() - 1, missing })
+    }
+
+    /// From which line on each stretch is held, oldest first.
+    pub(crate) fn held_from(&self) -> Vec<Cursor> {
+        self.lives.iter().map(|life| Cursor { epoch: life.facts.epoch, seq: life.first() }).collect()
+    }
+
     fn upto(&self, life: &Life) -> u64 {
         if self.is_newest(life) { self.published } else { life.last }
     }
@@ -416,6 +450,24 @@ pub(crate) mod tests {
         assert_eq!(log.reach(at(1, 3), Some(stretch.number)), Reach::Held);
         assert_eq!(seqs(&log.read(Some(at(1, 3)), 100, all)), [4, 5]);
         assert_eq!(log.reach(at(1, 5), None), Reach::Held);
+    }
+
+    #[test]
+    fn the_newest_lines_are_looked_for_in_former_lives_too() {
+        let mut log = log(100);
+        log.append(batch(1, None, 1..=10));
+        log.begin(&life(2));
+        log.append(batch(2, None, 1..=3));
+        log.publish();
+        let back = |most, matches: fn(&LogEntry) -> bool| {
+            log.back(most, matches).map(|back| (back.stretch.number, back.after, back.missing))
+        };
+        assert_eq!(back(3, all), None, "the newest life has them");
+        assert_eq!(back(5, all), Some((1, 8, 0)));
+        assert_eq!(back(20, all), Some((1, 0, 7)));
+        assert_eq!(back(1, |entry| entry.level == Level::Error), Some((1, 9, 0)));
+        assert_eq!(back(20, |entry| entry.level == Level::Error), Some((1, 0, 18)));
+        assert_eq!(log.held_from(), [at(1, 1), at(2, 1)]);
     }
 
     #[test]

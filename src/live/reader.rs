@@ -8,12 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::base::id::{Cursor, Epoch, NodeId};
+use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
 use crate::live::held::Stretch;
 use crate::live::hub::{Hub, Lines};
 use crate::live::kept::{self, Piece, Upto};
 use crate::live::life::{LifeFacts, Restart};
-use crate::live::log::Reach;
+use crate::live::log::{Back, Reach};
+use crate::model::log_entry::{LogEntry, LogLine};
 use crate::store::Store;
 use crate::store::error::Error;
 
@@ -22,6 +24,9 @@ const FILL_EVERY: Duration = Duration::from_secs(10);
 
 /// Where nothing was kept the database is asked again only after so long.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// A reader that begins in a former life takes so many steps towards the present at once.
+const BEGIN_STEPS: usize = 64;
 
 /// Where a reader reads.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +110,11 @@ impl Reader {
         let Some(at) = self.at else {
             return self.begin(from, newest).await;
         };
+        self.go_on(from, at).await
+    }
+
+    /// What follows the place it stands at.
+    async fn go_on(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
         match from.hub.reach(at, self.entered.map(|entered| entered.stretch)) {
             Reach::Older(first) if self.may_fill() => self.fill(from, at, first).await,
             Reach::Held | Reach::Older(_) => Ok(Step::Held(at)),
@@ -114,6 +124,15 @@ impl Reader {
 
     /// The newest lines; older ones from kept rows if the hub has few.
     async fn begin(&mut self, from: Source<'_>, most: usize) -> Result<Step, Error> {
+        let back = from.hub.log().back(most, |entry| self.filter.matches(entry));
+        if let Some(back) = back {
+            let begun = self.begin_in_former(from, most, back).await;
+            if begun.is_err() {
+                (self.at, self.entered) = (None, None);
+                self.put_off();
+            }
+            return begun;
+        }
         let current = from.hub.log().held().last().map(|(stretch, _)| stretch);
         let mut lines = from.hub.lines(None, &self.filter, most);
         // what is missing before the lines may have been kept
@@ -121,7 +140,8 @@ impl Reader {
         let mut older = Vec::new();
         if let Some(store) = from.store.filter(|_| lines.lines.len() < most && self.may_fill() && self.may_ask()) {
             let missing = most - lines.lines.len();
-            older = kept::newest(store, first, &self.filter, missing).await.inspect_err(|_| self.put_off())?;
+            older =
+                kept::newest(store, first.as_slice(), &self.filter, missing).await.inspect_err(|_| self.put_off())?;
             if let (Some(first), Some(gap)) = (first, lines.gap) {
                 lines.gap = kept::left_of(gap, first.epoch, &older, &self.filter);
             }
@@ -143,6 +163,46 @@ impl Reader {
             older.push(Piece::Restart(end.epoch, Restart { before, ..restart }));
         }
         Ok(Step::Newest(older, lines))
+    }
+
+    /// The same where a stretch before the present one holds a part of them: read from there on as every reader does. A primary that
+    /// fell may have kept nothing of what it told last.
+    async fn begin_in_former(&mut self, from: Source<'_>, most: usize, back: Back) -> Result<Step, Error> {
+        // without kept rows, if they could not be had a moment ago
+        let from = Source { store: from.store.filter(|_| self.may_fill()), ..from };
+        let epoch = back.stretch.epoch;
+        let mut pieces = Vec::new();
+        if let Some(store) = from.store.filter(|_| back.missing > 0) {
+            let held = from.hub.log().held_from();
+            pieces = kept::newest(store, &held, &self.filter, back.missing).await?;
+        }
+        if pieces.last().is_some_and(|last| last.epoch() != epoch) {
+            let life = from.hub.log().life_of(back.stretch);
+            let restart = life.map(Restart::to).unwrap_or_default();
+            pieces.push(Piece::Restart(epoch, Restart { before: last_node(&pieces), ..restart }));
+        }
+        let mut at = Cursor { epoch, seq: back.after };
+        self.at = Some(at);
+        if !back.stretch.has_read(back.after) {
+            self.enter(from.hub, back.stretch);
+        }
+        for _ in 0..BEGIN_STEPS {
+            match self.go_on(from, at).await? {
+                Step::Held(_) => {
+                    let lines = from.hub.lines(Some(at), &self.filter, most);
+                    self.reached(Cursor { epoch: at.epoch, seq: lines.next });
+                    if !lines.more {
+                        return Ok(Step::Newest(pieces, lines));
+                    }
+                    pieces.extend(pieces_of(lines));
+                }
+                Step::Kept(kept) => pieces.extend(kept.pieces),
+                Step::Newest(..) | Step::Nothing => break,
+            }
+            at = self.at.unwrap_or(at);
+        }
+        // more comes than is read, or what was held made room: the next step goes on
+        Ok(Step::Kept(Kept { pieces, at }))
     }
 
     /// Kept rows for what made room here before it was read.
@@ -231,6 +291,19 @@ impl Reader {
     }
 }
 
+/// Lines that are held, as steps of a log.
+fn pieces_of(lines: Lines) -> Vec<Piece> {
+    let (Some(node), Some(epoch)) = (lines.node, lines.epoch) else { return Vec::new() };
+    let gap = lines.gap.map(|gap| Piece::Gap(epoch, gap));
+    let hidden =
+        (lines.hidden != Counts::default()).then_some(Piece::Hidden(Cursor { epoch, seq: lines.next }, lines.hidden));
+    let entries = lines
+        .lines
+        .into_iter()
+        .map(|(seq, entry, _)| Piece::Line(LogLine { node: node.clone(), epoch, seq, entry: LogEntry::clone(&entry) }));
+    gap.into_iter().chain(entries).chain(hidden).collect()
+}
+
 /// Whose lines the last ones of these are.
 fn last_node(pieces: &[Piece]) -> Option<NodeId> {
     pieces.iter().rev().find_map(|piece| match piece {
@@ -285,7 +358,7 @@ mod tests {
     use crate::base::shutdown::Shutdown;
     use crate::live::log::tests::entry;
     use crate::live::mirror::tests::facts;
-    use crate::model::log_entry::{Level, LogEntry};
+    use crate::model::log_entry::Level;
     use crate::protocol::state::NodeState;
     use crate::protocol::{LogBatch, Report};
     use crate::store::OpenOptions;
@@ -369,6 +442,28 @@ mod tests {
         assert_eq!(told(&mut behind, &hub, None).await, "a2 a3 [a>b] b1 b2 [b>a] a4 a5");
         let mut resumed = Reader::new(LineFilter::default(), Some(at(B, 2)));
         assert_eq!(told(&mut resumed, &hub, None).await, "[b>a] a4 a5");
+    }
+
+    #[tokio::test]
+    async fn the_newest_lines_begin_with_those_of_a_primary_that_fell_before_it_kept_them() {
+        let hub = hub();
+        hear(&hub, "a", A, 1..=3);
+        hear(&hub, "b", B, 1..=2);
+        let newest = async |most| {
+            let mut reader = Reader::new(LineFilter::default(), None);
+            let step = reader.step(Source { hub: &hub, store: None }, most).await.unwrap();
+            let Step::Newest(older, lines) = step else { panic!("{step:?}") };
+            let held = lines.lines.iter().map(|(_, entry, _)| entry.text.to_string());
+            let told: Vec<_> = older.iter().map(word).chain(held).collect();
+            assert_eq!(reader.at(), Some(at(B, 2)));
+            told.join(" ")
+        };
+        assert_eq!(newest(10).await, "a1 a2 a3 [a>b] b1 b2");
+        assert_eq!(newest(3).await, "a3 [a>b] b1 b2");
+        assert_eq!(newest(2).await, "b1 b2");
+        hear(&hub, "a", A, 4..=4);
+        let mut reader = Reader::new(LineFilter::default(), None);
+        assert_eq!(told(&mut reader, &hub, None).await, "a1 a2 a3 [a>b] b1 b2 [b>a] a4");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
+use crate::live::hub::Lines;
 use crate::live::reader::{Reader, Source, Step};
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;
@@ -90,7 +91,8 @@ pub(crate) async fn status(
     };
     let (rows, hidden) = match &newest {
         Step::Newest(older, held) => (of_newest(older, held, reader.filter()), held.hidden.iter().sum()),
-        _ => (Vec::new(), 0),
+        Step::Kept(kept) => (of_newest(&kept.pieces, &Lines::default(), reader.filter()), 0),
+        Step::Held(_) | Step::Nothing => (Vec::new(), 0),
     };
     let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).await.noting(&done);
     frame.live = true;
