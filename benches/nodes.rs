@@ -1,6 +1,6 @@
 //! What nodes cost as processes of their own: the shipped program, started as users start it, watched from outside.
 //!
-//! `scripts/bench-nodes` starts PostgreSQL and runs everything; `cargo bench --bench nodes -- idle` (`cost`, `viewers`) runs a part,
+//! `scripts/bench-nodes` starts PostgreSQL and runs everything; `cargo bench --bench nodes -- idle` (`cost`, `viewers`, `tls`) runs a part,
 //! on SQLite where no server is named. Prints Markdown. Whatever is measured shares the machine with what measures.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints its figures, or panics")]
@@ -20,8 +20,14 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use switchboard::base::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -52,13 +58,20 @@ const PER_USER: usize = 40;
 /// Of each viewer's lines every so-manieth tells its delay; all are counted.
 const SAMPLED: u64 = 10;
 
+/// A page acknowledges what it has so often, or after so many lines.
+const ACKNOWLEDGED_EVERY: Duration = Duration::from_millis(250);
+const ACKNOWLEDGED_LINES: u64 = 500;
+
+/// Idle viewers of a node with and without TLS.
+const SEALED_VIEWERS: usize = 400;
+
 /// How long an idle node is looked at.
 const IDLE: Duration = Duration::from_mins(1);
 
 /// Starts of which the median is told.
 const STARTS: usize = 9;
 
-type Wire = WebSocketStream<TcpStream>;
+type Wire<S = TcpStream> = WebSocketStream<S>;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() {
@@ -74,6 +87,9 @@ async fn main() {
     }
     if wants("viewers") {
         viewers().await;
+    }
+    if wants("tls") {
+        tls().await;
     }
     println!("Load average after: {}.", load());
 }
@@ -192,10 +208,22 @@ async fn token(stage: &Stage, database: Option<&TestDatabase>, name: &str, role:
 
 /// A tab that follows the status.
 async fn open(address: SocketAddr, token: &str) -> Wire {
-    let mut request = format!("ws://{address}/status/live").into_client_request().unwrap();
-    request.headers_mut().insert("x-api-key", token.parse().unwrap());
     let socket = TcpStream::connect(address).await.unwrap();
     socket.set_nodelay(true).unwrap();
+    open_on(socket, address, token).await
+}
+
+/// The same over TLS.
+async fn open_sealed(address: SocketAddr, token: &str, by: &TlsConnector) -> Wire<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let name = ServerName::from(address.ip());
+    open_on(by.connect(name, socket).await.unwrap(), address, token).await
+}
+
+async fn open_on<S: AsyncRead + AsyncWrite + Unpin>(socket: S, address: SocketAddr, token: &str) -> Wire<S> {
+    let mut request = format!("ws://{address}/status/live").into_client_request().unwrap();
+    request.headers_mut().insert("x-api-key", token.parse().unwrap());
     let small = WebSocketConfig::default().read_buffer_size(16 << 10);
     let (mut wire, _) = client_async_with_config(request, socket, Some(small)).await.unwrap();
     say(&mut wire, &json!({ "t": "hello", "v": 1 })).await;
@@ -210,11 +238,11 @@ async fn follow(wire: &mut Wire) {
     until(wire, r#""t":"log""#).await;
 }
 
-async fn say(wire: &mut Wire, message: &Value) {
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, message: &Value) {
     wire.send(Message::text(message.to_string())).await.unwrap();
 }
 
-async fn until(wire: &mut Wire, part: &str) {
+async fn until<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>, part: &str) {
     let found = async {
         loop {
             let message = wire.next().await.expect("an open socket").unwrap();
@@ -236,11 +264,12 @@ struct Seen {
     delays: Vec<i64>,
 }
 
-/// Reads until the job's last line; acknowledges each message. Looks at the text alone: a thousand readers of JSON would leave
+/// Reads until the job's last line; acknowledges as often as pages do. Looks at the text alone: a thousand readers of JSON would leave
 /// the nodes nothing of the machine.
 async fn watch(mut wire: Wire, last: u64) -> Seen {
     let mut seen = Seen::default();
     let mut expected = 1;
+    let mut acknowledged = (Instant::now(), 0);
     while expected <= last {
         let message = tokio::time::timeout(PATIENCE, wire.next()).await.expect("a ping at least");
         let Message::Text(text) = message.expect("an open socket").unwrap() else { continue };
@@ -259,6 +288,10 @@ async fn watch(mut wire: Wire, last: u64) -> Seen {
         }
         if let Some((_, rest)) = text.split_once(r#""next":"#) {
             let next = rest.split(',').next().unwrap();
+            if acknowledged.0.elapsed() < ACKNOWLEDGED_EVERY && seen.lines - acknowledged.1 < ACKNOWLEDGED_LINES {
+                continue;
+            }
+            acknowledged = (Instant::now(), seen.lines);
             wire.send(Message::text(format!(r#"{{"t":"ack","seq":{next}}}"#))).await.unwrap();
         }
     }
@@ -423,4 +456,53 @@ async fn viewers() {
     );
     println!("| one idle viewer more, the web node's side | {idle:.1} KiB | ≤ 8 KiB |");
     println!("| each web node, resident at the end | {:.1} MiB | |\n", mib(cluster.web_memory()) / WEB_NODES as f64);
+}
+
+/// What an idle viewer more costs a node that ends TLS itself, beside one that does not.
+async fn tls() {
+    let plain = one_viewer_more(false).await;
+    let sealed = one_viewer_more(true).await;
+    println!("One node, role `all`, SQLite, {SEALED_VIEWERS} idle viewers (WebSocket), the node's side:\n");
+    println!("| one idle viewer more | here | goal |\n|---|---|---|");
+    println!("| without TLS | {plain:.1} KiB | ≤ 8 KiB |");
+    println!("| with TLS | {sealed:.1} KiB | ≤ 14 KiB |\n");
+}
+
+/// In KiB.
+async fn one_viewer_more(sealed: bool) -> f64 {
+    let keys = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keys");
+    let path = |name: &str| keys.join(name).to_str().unwrap().to_owned();
+    let stage = Stage::alone().await;
+    let mut start = stage.node();
+    if sealed {
+        let (certificate, key) = (path("first.crt"), path("first.key"));
+        start = start.variable("SWITCHBOARD_TLS_CERT", certificate).variable("SWITCHBOARD_TLS_KEY", key);
+    }
+    let node = start.spawn();
+    let line = node.stdout.line_with(" listens on ", PATIENCE).await;
+    let address: SocketAddr = line.rsplit("://").next().unwrap().trim().parse().unwrap();
+    let mut tokens = Vec::new();
+    for n in 0..SEALED_VIEWERS.div_ceil(PER_USER) {
+        tokens.push(token(&stage, None, &format!("viewer-{n}"), "admin_viewer").await);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(path("first-authority.crt")).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let connector = TlsConnector::from(std::sync::Arc::new(config));
+    let (mut plain_wires, mut sealed_wires) = (Vec::new(), Vec::new());
+    let (mut before, first) = (0, SEALED_VIEWERS / 4);
+    for n in 0..SEALED_VIEWERS {
+        if n == first {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            before = node.memory();
+        }
+        let token = &tokens[n / PER_USER];
+        if sealed {
+            sealed_wires.push(open_sealed(address, token, &connector).await);
+        } else {
+            plain_wires.push(open(address, token).await);
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    node.memory().saturating_sub(before) as f64 / (SEALED_VIEWERS - first) as f64 / 1024.0
 }

@@ -87,6 +87,11 @@ export class Rows {
 
 const weight = (row) => ROW_BYTES + 2 * ((row.text?.length ?? 0) + (row.source?.length ?? 0));
 
+/** A place is acknowledged so often, in ms, or after so many lines or characters: well before the server would wait for it. */
+export const ACKNOWLEDGE_EVERY = 250;
+const ACKNOWLEDGE_LINES = 500;
+const ACKNOWLEDGE_CHARACTERS = 32 << 10;
+
 /** Takes messages of the server, drops what was told before, notices what nobody told, and gives rows. */
 export class Intake {
   constructor() { this.restart(); }
@@ -100,6 +105,9 @@ export class Intake {
     this.node = null;
     /** The place that was acknowledged last. */
     this.acked = null;
+    this.ackedAt = -Infinity;
+    /** What came since. */
+    this.unacked = { lines: 0, characters: 0 };
     this.level = level;
     this.hidden = zero();
     this.lost = 0;
@@ -112,12 +120,21 @@ export class Intake {
     return at ? `${at.epoch}:${at.seq}` : null;
   }
 
-  /** The place to acknowledge, each once; null if there is none. */
-  acknowledge() {
+  /** Whether something came that was not acknowledged. */
+  get owes() {
     const { cursor, acked } = this;
-    if (!cursor || (acked?.epoch === cursor.epoch && acked.seq === cursor.seq)) return null;
-    this.acked = cursor;
-    return cursor;
+    return cursor !== null && (acked?.epoch !== cursor.epoch || acked.seq !== cursor.seq);
+  }
+
+  /** The place to acknowledge now; null if there is none, or it is not time yet. */
+  acknowledge(now) {
+    const { lines, characters } = this.unacked;
+    const soon = now - this.ackedAt < ACKNOWLEDGE_EVERY && lines < ACKNOWLEDGE_LINES && characters < ACKNOWLEDGE_CHARACTERS;
+    if (!this.owes || soon) return null;
+    this.acked = this.cursor;
+    this.ackedAt = now;
+    this.unacked = { lines: 0, characters: 0 };
+    return this.cursor;
   }
 
   /** The rows of one message, in order. */
@@ -162,7 +179,9 @@ export class Intake {
     const rows = this.enter(message);
     this.left = null;
     this.node = message.node ?? this.node;
+    this.unacked.lines += message.rows.length;
     for (const [seq, ms, level, source, execution, stream, text] of message.rows) {
+      this.unacked.characters += text.length;
       if (this.cursor?.epoch === message.epoch && seq <= this.cursor.seq) {
         this.repeated += 1;
         continue;

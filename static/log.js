@@ -3,7 +3,7 @@
 import { say } from './actions.js';
 import { copyText } from './copy.js';
 import { Asked } from './log-asked.js';
-import { Intake, Rows, Waiting } from './log-buffer.js';
+import { ACKNOWLEDGE_EVERY, Intake, Rows, Waiting } from './log-buffer.js';
 import { fromMarkup, hits, marked, pattern, pieces, plain } from './log-text.js';
 import { clock, day, full, relative, serverNow } from './times.js';
 import { words } from './words.js';
@@ -240,8 +240,10 @@ class LogView {
   }
 
   acknowledge() {
-    const cursor = this.intake.acknowledge();
+    if (!this.intake.owes) return;
+    const cursor = this.intake.acknowledge(performance.now());
     if (cursor) this.hooks.acknowledge(cursor);
+    else this.owing ??= setTimeout(() => { this.owing = undefined; this.acknowledge(); }, ACKNOWLEDGE_EVERY);
   }
 
   know(source) {

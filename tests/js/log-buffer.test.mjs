@@ -187,12 +187,32 @@ test('what waits while paused is joined, too', () => {
 
 test('a place is acknowledged once, and once more by whoever begins anew', () => {
   const intake = new Intake();
-  assert.equal(intake.acknowledge(), null, 'nothing is known');
+  assert.equal(intake.acknowledge(0), null, 'nothing is known');
   const lines = () => intake.take({ t: 'log', epoch: 'e', next: 100, rows: [[100, 0, 2, 's', null, null, 'x']] });
   lines();
-  assert.deepEqual([intake.acknowledge(), intake.acknowledge()], [{ epoch: 'e', seq: 100 }, null]);
+  assert.deepEqual([intake.acknowledge(0), intake.acknowledge(1000)], [{ epoch: 'e', seq: 100 }, null]);
   // another filter: the server counts anew what is under way, and these lines end at the same place
   intake.restart();
   lines();
-  assert.deepEqual(intake.acknowledge(), { epoch: 'e', seq: 100 });
+  assert.deepEqual(intake.acknowledge(0), { epoch: 'e', seq: 100 });
+});
+
+test('a stream is acknowledged every quarter of a second, and before the server would wait', () => {
+  const intake = new Intake();
+  let seq = 0;
+  const take = (count, text) => {
+    const rows = Array.from({ length: count }, () => [(seq += 1), 0, 2, 's', null, null, text]);
+    intake.take({ t: 'log', epoch: 'e', next: seq, rows });
+  };
+  take(1, 'x');
+  assert.equal(intake.acknowledge(1000).seq, 1, 'the first at once');
+  take(1, 'x');
+  assert.deepEqual([intake.acknowledge(1249), intake.owes], [null, true]);
+  assert.deepEqual([intake.acknowledge(1250).seq, intake.owes], [2, false]);
+  take(499, 'x');
+  assert.equal(intake.acknowledge(1251), null);
+  take(1, 'x');
+  assert.equal(intake.acknowledge(1251).seq, 502, 'many lines');
+  take(4, 'x'.repeat(8 << 10));
+  assert.equal(intake.acknowledge(1251).seq, 506, 'long lines');
 });
