@@ -21,6 +21,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod cluster;
 mod log;
 mod opening;
 mod people;

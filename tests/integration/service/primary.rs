@@ -255,43 +255,6 @@ async fn a_run_that_was_given_up_says_that_it_ended_after_all() {
     node.stop().await;
 }
 
-#[tokio::test]
-async fn a_term_is_taken_prolonged_and_given_back_by_its_number_alone() {
-    let data = tempdir().unwrap();
-    let shutdown = switchboard::base::shutdown::Shutdown::new();
-    let store = super::open(data.path(), &Setup::new().clock, &shutdown).await;
-    let (a, b) = (NodeId::new("service-a"), NodeId::new("service-b"));
-    let term = Duration::from_mins(1);
-    let mut transaction = store.begin().await.unwrap();
-    let first = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
-    assert_eq!(transaction.take_lead(&b, term, false).await.unwrap(), None);
-    assert!(transaction.holds_lead(&a, first).await.unwrap());
-    assert!(transaction.renew_lead(&a, first, term).await.unwrap());
-    assert!(!transaction.renew_lead(&b, first, term).await.unwrap());
-    // its holder relies on it, whatever Service.StaleTime is now
-    assert!(transaction.renew_lead(&a, first, Duration::ZERO).await.unwrap());
-    assert!(transaction.holds_lead(&a, first).await.unwrap(), "a term does not become shorter");
-    // the same node, started again
-    let second = transaction.take_lead(&a, term, false).await.unwrap().unwrap();
-    assert!(second > first);
-    assert!(
-        !transaction.holds_lead(&a, first).await.unwrap() && !transaction.renew_lead(&a, first, term).await.unwrap()
-    );
-    transaction.release_lead(&a, first, false).await.unwrap();
-    assert!(transaction.holds_lead(&a, second).await.unwrap(), "a former term gives nothing back");
-    transaction.release_lead(&a, second, true).await.unwrap();
-    assert_eq!(
-        transaction.take_lead(&a, term, false).await.unwrap(),
-        None,
-        "who hands over does not take it back at once"
-    );
-    let third = transaction.take_lead(&b, Duration::ZERO, false).await.unwrap().unwrap();
-    assert!(!transaction.holds_lead(&b, third).await.unwrap(), "it is over at once");
-    assert!(transaction.renew_lead(&b, third, term).await.unwrap(), "nobody took it");
-    assert!(transaction.take_lead(&a, term, true).await.unwrap().is_some(), "alone, nobody has to be waited for");
-    transaction.commit().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_the_database_says_began_here_and_did_not_is_ended_and_said() {
     let data = tempdir().unwrap();
