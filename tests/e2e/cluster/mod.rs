@@ -1,6 +1,7 @@
 //! Several service and web nodes as real processes on one PostgreSQL database: what becomes of work, pages and lines when any of
 //! them dies, freezes, stops, or is replaced.
 
+mod address;
 mod balanced;
 mod clocks;
 mod failover;

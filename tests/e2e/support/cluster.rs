@@ -107,11 +107,16 @@ impl Cluster {
 
     /// The service node of this number, 1 to 200, not started yet.
     pub(crate) fn service(&self, number: u8) -> Start {
-        let address = format!("127.0.0.{}", number + 1);
+        let address = Self::address(number);
         self.node(&format!("service-{number}"), "service")
             .config(self.jobs.clone())
             .setting("Service.MessengerEndpoint", format!("tcp://{address}:{}", self.port))
             .variable("SWITCHBOARD_ADVERTISE", address)
+    }
+
+    /// Where the service node of this number listens.
+    pub(crate) fn address(number: u8) -> String {
+        format!("127.0.0.{}", number + 1)
     }
 
     /// A service node that listens everywhere, as the endpoint says: the only one there can be on this machine.

@@ -103,6 +103,12 @@ impl Robot {
         assert!((200..300).contains(&status), "{path}: {status} {answer}");
     }
 
+    /// Asks the primary to hand over to this node; it must be taken.
+    pub(crate) async fn hand_over(&self, to: &str) {
+        let (status, answer) = self.ask(Method::POST, "/api/primary:handOver", Some(&json!({ "to": to }))).await;
+        assert!((200..300).contains(&status), "{status} {answer}");
+    }
+
     /// The status, if somebody answers.
     pub(crate) async fn status(&self) -> Option<Value> {
         let (status, answer) = self.try_ask(Method::GET, "/api/status", None).await?;
