@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::cluster::{SLACK, figure, jobs};
 use crate::support::balancer::number;
@@ -40,9 +40,14 @@ async fn a_setting_saved_at_one_web_node_is_in_force_everywhere_within_a_second(
         cluster.until_follows(robot, service, PATIENCE).await;
     }
     let mut took = Vec::new();
-    for (setting, values) in
-        [("Service.PollInterval", ["7s", "8s", "9s"]), ("Diagnostics.MinimumLogLevel", ["debug", "warn", "info"])]
-    {
+    for (setting, values) in [
+        ("Service.PollInterval", ["7s", "8s", "9s"]),
+        ("Service.StaleTime", ["4s", "5s", "6s"]),
+        ("Service.HeartbeatInterval", ["2s", "1s", "2s"]),
+        ("Service.MessengerAllowedNetworks", ["127.0.0.0/8", "127.0.0.0/16", ""]),
+        ("Log.RingSize", ["4 MiB", "16 MiB", "8 MiB"]),
+        ("Diagnostics.MinimumLogLevel", ["debug", "warn", "info"]),
+    ] {
         for value in values {
             let saved = Instant::now();
             robots[0].set(setting, value).await;
@@ -57,6 +62,54 @@ async fn a_setting_saved_at_one_web_node_is_in_force_everywhere_within_a_second(
     figure("setting saved: in force on four nodes, longest", *took.last().unwrap());
     assert!(took[took.len() / 2] < IN_FORCE && *took.last().unwrap() < IN_FORCE + SLACK, "{took:?}");
     drop(second);
+}
+
+/// What the service node made of the endpoint.
+async fn of_service(robot: &Robot, state: &str) -> Value {
+    eventually(&format!("a service node whose endpoint is {state}"), async || {
+        let setting = robot.get("/api/settings/Service.MessengerEndpoint").await;
+        let nodes = setting["nodes"].as_array()?;
+        let service = nodes.iter().find(|node| node["node"].as_str().is_some_and(|id| id.starts_with("service")))?;
+        (service["state"] == state).then(|| service.clone())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "scripts/test starts PostgreSQL"]
+async fn a_port_that_is_taken_leaves_the_link_as_it_was_until_it_is_free() {
+    let stage = Stage::new().await;
+    let jobs = jobs(&stage);
+    let cluster = Cluster::new(stage, Times::SHORT, jobs).await;
+    let service = cluster.only_service().ready().await;
+    let web = cluster.web(1).ready().await;
+    let robot = cluster.robot(&web.url()).await;
+    cluster.until_follows(&robot, &service, PATIENCE).await;
+    let taken = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port();
+
+    cluster.set("Service.MessengerEndpoint", &format!("tcp://*:{port}")).await;
+    let said = of_service(&robot, "failed").await;
+    let before = format!("tcp://*:{}", cluster.port);
+    assert_eq!(
+        (said["in_force"].as_str(), said["wanted"].as_str().unwrap().ends_with(&port.to_string())),
+        (Some(&*before), true)
+    );
+    assert!(said["error"].as_str().unwrap().contains("in use"), "{said}");
+    let run = robot.run("quick").await;
+    robot.line_with("quick", &format!("run {run} started")).await;
+    let messenger = robot.status().await.unwrap()["messenger"].clone();
+    assert_eq!(messenger["state"], "live", "{messenger}");
+    assert!(messenger["endpoint"].as_str().unwrap().ends_with(&cluster.port.to_string()), "{messenger}");
+
+    // free again: it is tried again by itself
+    drop(taken);
+    of_service(&robot, "applied").await;
+    eventually("a link at the other port", async || {
+        let messenger = robot.status().await?["messenger"].clone();
+        so(messenger["state"] == "live" && messenger["endpoint"].as_str()?.ends_with(&port.to_string()))
+    })
+    .await;
 }
 
 const LINES: u64 = 12_000;
