@@ -1,4 +1,4 @@
-//! Half of fifty viewers stop reading, with their sockets open.
+//! Half of fifty viewers stop reading, with their sockets open; a few read slowly.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,14 @@ use crate::support::witness::Witness;
 use crate::support::writer::Jobs;
 
 /// Together with the one of the books: what one user may have.
-const READING: usize = 24;
+const READING: usize = 19;
+const SLOW: usize = 5;
 const STALLED: usize = 25;
+
+/// A slow one reads a message in so long: a fraction of what comes.
+const PAUSE: Duration = Duration::from_millis(400);
+
+const FAULT: &str = "25 of 50 viewers stall, 5 are slow";
 
 /// What the web node may take more for those who read nothing.
 const MOST_MORE: u64 = 200 << 20;
@@ -25,15 +31,18 @@ async fn viewers() {
     let web = stage.node().role("web").ready().await;
     let robot = stage.robot(&web.url()).await;
     works(&robot).await;
-    let mut books = Books::open("25 of 50 viewers stall", &stage, std::slice::from_ref(&robot)).await;
+    let mut books = Books::open(FAULT, &stage, std::slice::from_ref(&robot)).await;
     let start = |count| (0..count).map(|_| Witness::start(vec![robot.clone()])).collect::<Vec<_>>();
-    let (reading, stalled) = (start(READING), start(STALLED));
-    for witness in reading.iter().chain(&stalled) {
+    let (reading, slow, stalled) = (start(READING), start(SLOW), start(STALLED));
+    for witness in reading.iter().chain(&slow).chain(&stalled) {
         witness.until("a first line", |seen| seen.received() > 0).await;
     }
     let before = web.memory();
     for witness in &stalled {
         witness.stall(true);
+    }
+    for witness in &slow {
+        witness.slow_down(PAUSE);
     }
     endure(&mut books, &[&web], lasting(20)).await;
     // whoever reads has everything soon, beside those who don't
@@ -43,12 +52,14 @@ async fn viewers() {
     }
     let behind = stalled.iter().map(|witness| witness.seen().received()).max().unwrap();
     assert!(behind < newest, "nobody stalled");
-    for witness in &stalled {
+    let slowly = slow.iter().map(|witness| witness.seen().received()).min().unwrap();
+    assert!(behind < slowly && slowly < newest, "slow ones read on: {behind}, {slowly}, {newest}");
+    for witness in stalled.iter().chain(&slow) {
         witness.stall(false);
     }
     let again = Instant::now();
     let newest = books.seen().received();
-    for witness in &stalled {
+    for witness in stalled.iter().chain(&slow) {
         // as a line or in a gap
         witness.until("the newest lines", |seen| seen.received() + seen.in_gaps() + 400 >= newest).await;
     }
@@ -62,10 +73,10 @@ async fn viewers() {
         assert_eq!(seen.in_gaps(), 0, "whoever reads gets everything");
     }
     let mut late = Vec::new();
-    for witness in stalled {
+    for witness in stalled.into_iter().chain(slow) {
         late.push(closed.check_also(witness).await);
     }
     let worst = late.iter().max_by_key(|seen| seen.in_gaps()).unwrap();
-    closed.write("25 of 50 viewers stall: one of them", worst);
+    closed.write(&format!("{FAULT}: one that stalled"), worst);
     unharmed(&[&service, &web]);
 }

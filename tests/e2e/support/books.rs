@@ -21,6 +21,9 @@ use crate::support::witness::{Seen, Witness};
 /// Whoever asks is answered within this, whatever is broken: the store waits 5 s for its turn and 5 s for a connection.
 pub(crate) const ANSWERED: Duration = Duration::from_secs(12);
 
+/// What a node may hold in all, whatever is broken: unoptimised, with the ring full and everything that waits.
+const MOST_MEMORY: u64 = 128 << 20;
+
 /// After a fault everything that was asked for is done within this.
 const QUIET: Duration = Duration::from_mins(1);
 
@@ -130,6 +133,7 @@ impl Books {
         self.asker.stop.store(true, Ordering::Relaxed);
         let (asked, slowest) = self.asker.task.await.unwrap();
         assert!(slowest <= ANSWERED, "{}: somebody was answered after {slowest:?}", self.fault);
+        assert!(self.memory <= MOST_MEMORY, "{}: a node held {} MiB", self.fault, self.memory >> 20);
         end_writer(robot).await;
         let runs = robot.every("/api/executions?dispatcher=writer", "executions").await;
         let written: Vec<_> = runs.iter().filter_map(|run| Written::read(&self.written, run)).collect();

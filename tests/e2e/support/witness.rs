@@ -1,9 +1,9 @@
 //! A viewer who follows the log through whatever happens, on whatever node answers, and counts every number.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use switchboard::base::shutdown::Shutdown;
@@ -148,7 +148,8 @@ impl Seen {
 /// A viewer who goes on.
 pub(crate) struct Witness {
     stop: Shutdown,
-    stalled: Arc<AtomicBool>,
+    /// How long it looks at a message before it reads the next one, in ms.
+    pause: Arc<AtomicU64>,
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<u64>,
 }
@@ -156,9 +157,9 @@ pub(crate) struct Witness {
 impl Witness {
     /// Follows the log at the first of these that answers, and at the next when it does no more.
     pub(crate) fn start(robots: Vec<Robot>) -> Self {
-        let (stop, stalled) = (Shutdown::new(), Arc::<AtomicBool>::default());
+        let (stop, pause) = (Shutdown::new(), Arc::<AtomicU64>::default());
         let (seen, sockets) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicU64>::default());
-        let following = follow(robots, Arc::clone(&seen), Arc::clone(&stalled), Arc::clone(&sockets));
+        let following = follow(robots, Arc::clone(&seen), Arc::clone(&pause), Arc::clone(&sockets));
         let stopping = stop.clone();
         let task = stop.spawn("witness", async move {
             tokio::select! {
@@ -167,12 +168,17 @@ impl Witness {
             }
             sockets.load(Ordering::Relaxed)
         });
-        Self { stop, stalled, seen, task }
+        Self { stop, pause, seen, task }
     }
 
     /// From now on it reads nothing, with its socket open; or reads again.
     pub(crate) fn stall(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Relaxed);
+        self.pause.store(if stalled { u64::MAX } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// From now on it reads one message in so long.
+    pub(crate) fn slow_down(&self, pause: Duration) {
+        self.pause.store(u64::try_from(pause.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     /// What it saw until now.
@@ -194,7 +200,7 @@ impl Witness {
     }
 }
 
-async fn follow(robots: Vec<Robot>, seen: Arc<Mutex<Seen>>, stalled: Arc<AtomicBool>, sockets: Arc<AtomicU64>) {
+async fn follow(robots: Vec<Robot>, seen: Arc<Mutex<Seen>>, pause: Arc<AtomicU64>, sockets: Arc<AtomicU64>) {
     for robot in robots.iter().cycle() {
         let Some(mut socket) = robot.socket().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -207,8 +213,9 @@ async fn follow(robots: Vec<Robot>, seen: Arc<Mutex<Seen>>, stalled: Arc<AtomicB
         }
         while let Some(frame) = socket.next_within(SILENCE).await {
             seen.lock().unwrap().take(&frame);
-            while stalled.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            let taken = Instant::now();
+            while taken.elapsed() < Duration::from_millis(pause.load(Ordering::Relaxed)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
