@@ -24,7 +24,7 @@ fn ann() -> Actor {
     Actor { who: "ann".to_owned(), address: HOME.to_owned(), roles: vec![ServiceRole::ServiceAdmin] }
 }
 
-fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
+pub(crate) fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
     Node {
         id: NodeId::new(id),
         role,
@@ -40,7 +40,7 @@ fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
     }
 }
 
-async fn register(store: &Store, nodes: &[Node]) {
+pub(crate) async fn register(store: &Store, nodes: &[Node]) {
     let mut transaction = store.begin().await.unwrap();
     for node in nodes {
         transaction.register_node(node).await.unwrap();
@@ -48,7 +48,7 @@ async fn register(store: &Store, nodes: &[Node]) {
     transaction.commit().await.unwrap();
 }
 
-async fn make_primary(store: &Store, id: &str) {
+pub(crate) async fn make_primary(store: &Store, id: &str) {
     let mut transaction = store.begin().await.unwrap();
     transaction.take_lead(&NodeId::new(id), TERM, true).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
