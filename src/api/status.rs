@@ -117,6 +117,7 @@ fn node_item(node: &Node, cluster: &Cluster, applied: &[Applied]) -> NodeItem {
         stopping: false,
         key_fingerprint,
         key_in_sync,
+        version_in_sync: !cluster.has_other_version(node),
         primary,
         address,
         address_override,

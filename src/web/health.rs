@@ -59,6 +59,7 @@ pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Pa
         standbys(&cluster),
         messenger(&link),
         keys(&cluster),
+        versions(&cluster),
         clock(SystemClock.now(), now),
         self::settings(troubles),
         work(web),
@@ -119,6 +120,21 @@ fn keys(cluster: &Cluster) -> Part {
             bad(EN.part_keys, state, EN.keys_fix.into())
         }
     }
+}
+
+fn versions(cluster: &Cluster) -> Part {
+    let others: Vec<_> = cluster
+        .nodes
+        .iter()
+        .filter(|node| cluster.has_other_version(node))
+        .map(|node| format!("{} ({})", node.id, node.version))
+        .collect();
+    let wanted = cluster.version().unwrap_or_default();
+    if others.is_empty() {
+        return good(EN.part_versions, EN.versions_agree.with("version", wanted));
+    }
+    let state = EN.versions_differ.with("nodes", others.join(", ")).with("wanted", wanted);
+    warn(EN.part_versions, state, EN.versions_fix.into())
 }
 
 /// `system`: by this machine's clock; `shared`: by the database's, which all nodes tell.

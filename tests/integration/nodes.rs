@@ -149,7 +149,8 @@ async fn scripts_see_and_do_the_same() {
     let front = Front::new().await;
     let nodes = ["service-1", "service-2"].map(|id| node(id, Role::Service, START));
     register(&front.store, &nodes).await;
-    let other = Node { key_fingerprint: Some("91c0".to_owned()), ..node("web-1", Role::Web, START) };
+    let [fingerprint, version] = ["91c0", "0.0.9"].map(str::to_owned);
+    let other = Node { key_fingerprint: Some(fingerprint), version, ..node("web-1", Role::Web, START) };
     register(&front.store, &[other]).await;
     make_primary(&front.store, "service-1").await;
     let token = front.token("admin", ServiceRole::ServiceAdmin).await;
@@ -159,6 +160,7 @@ async fn scripts_see_and_do_the_same() {
     let of = |id: &str| listed["nodes"].as_array().unwrap().iter().find(|node| node["id"] == id).unwrap().clone();
     assert_eq!((&of("service-1")["primary"], &of("service-1")["key_in_sync"]), (&json!(true), &json!(true)));
     assert_eq!((&of("web-1")["primary"], &of("web-1")["key_in_sync"]), (&json!(false), &json!(false)));
+    assert_eq!((&of("service-2")["version_in_sync"], &of("web-1")["version_in_sync"]), (&json!(true), &json!(false)));
 
     let address = "/api/nodes/service-2/address";
     let put = front.ask("PUT", address, &headers, r#"{"address":"gateway:81"}"#).await;
@@ -215,6 +217,26 @@ async fn the_page_names_what_is_wrong_and_says_beside_the_field_what_is_allowed(
     assert!(!page().await.contains("service-9"));
     let alive = site.post("/nodes/service-2/remove", Some(&admin), &[]).await;
     assert!(alive.status == StatusCode::CONFLICT && alive.body.contains("stop it first"), "{}", alive.body);
+}
+
+#[tokio::test]
+async fn whoever_runs_another_version_than_the_primary_is_named_and_who_is_gone_is_not() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let now = site.web.clock.now();
+    let newer = |id: &str, role: Role| Node { version: "9.0.0".to_owned(), ..node(id, role, now) };
+    let gone = Node { stopped_at: Some(now), ..node("web-3", Role::Web, now) };
+    register(&site.store, &[newer("service-2", Role::Service), newer("web-2", Role::Web), gone]).await;
+    make_primary(&site.store, "service-2").await;
+    let page = async |path: &str| site.get(path, Some(&admin)).await.body;
+    let shown = page("/nodes").await;
+    assert_eq!(shown.matches("another version").count(), 1, "{shown}");
+    let shown = page("/diagnostics").await;
+    let named = "another version than 9.0.0, which is in force here: service-1 (0.0.9)";
+    assert!(shown.contains(named) && shown.contains("Bring all nodes to one version"), "{shown}");
+    register(&site.store, &[newer("service-1", Role::Service)]).await;
+    let shown = page("/diagnostics").await;
+    assert!(shown.contains("all living nodes run 9.0.0"), "{shown}");
 }
 
 #[tokio::test]

@@ -153,6 +153,9 @@ pub struct NodeItem {
     pub key_fingerprint: Option<String>,
     /// Whether that is the primary's key; a living node with another one has no link.
     pub key_in_sync: bool,
+    /// Whether that is the primary's version, or, while nobody is primary, the one that most living nodes run; told of living nodes
+    /// only, others are always in sync.
+    pub version_in_sync: bool,
     /// Whether it is the primary, whose dispatchers run.
     pub primary: bool,
     /// Where a service node says it is reached.

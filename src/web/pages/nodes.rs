@@ -181,7 +181,7 @@ fn row(node: &Node, cluster: &Cluster) -> NodeRow {
         word,
         heartbeat: ago(node.heartbeat_at),
         started: stamp(node.started_at),
-        other_version: node.version != env!("CARGO_PKG_VERSION"),
+        other_version: cluster.has_other_version(node),
         other_key: cluster.has_other_key(node),
         hears: false,
         is_primary,
