@@ -156,6 +156,7 @@ async fn scripts_see_and_do_the_same() {
     let token = front.token("admin", ServiceRole::ServiceAdmin).await;
     let headers = [("x-api-key", token.as_str()), ("content-type", "application/json")];
     let listed = front.ask("GET", "/api/nodes", &headers, "").await.json();
+    assert_eq!(listed["encryption_key_id"], front.store.encryption_key_id());
     assert_eq!((&listed["primary"]["node"], &listed["primary"]["term"]), (&json!("service-1"), &json!(1)));
     let of = |id: &str| listed["nodes"].as_array().unwrap().iter().find(|node| node["id"] == id).unwrap().clone();
     assert_eq!((&of("service-1")["primary"], &of("service-1")["key_in_sync"]), (&json!(true), &json!(true)));
@@ -230,6 +231,7 @@ async fn whoever_runs_another_version_than_the_primary_is_named_and_who_is_gone_
     make_primary(&site.store, "service-2").await;
     let page = async |path: &str| site.get(path, Some(&admin)).await.body;
     let shown = page("/nodes").await;
+    assert!(shown.contains(&format!("id {} on every living node", site.store.encryption_key_id())), "{shown}");
     assert_eq!(shown.matches("another version").count(), 1, "{shown}");
     let shown = page("/diagnostics").await;
     let named = "another version than 9.0.0, which is in force here: service-1 (0.0.9)";

@@ -55,6 +55,9 @@ pub struct MessengerStatus {
 pub struct NodesAnswer {
     /// Which service node is primary; none while nobody is.
     pub primary: Option<PrimaryItem>,
+    /// The id of the encryption key that the database is sealed with: every living node has proved at its start that it holds this
+    /// one. Nothing of the key can be told from it.
+    pub encryption_key_id: String,
     /// By id.
     pub nodes: Vec<NodeItem>,
 }

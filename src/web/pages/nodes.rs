@@ -33,6 +33,7 @@ struct NodesPage {
     standbys: Phrase,
     asked: Option<Phrase>,
     nodes: Vec<NodeRow>,
+    encryption_key: Phrase,
 }
 
 struct NodeRow {
@@ -164,6 +165,7 @@ async fn page(web: &WebState, frame: Frame, typed: Option<Typed<'_>>) -> Result<
             }
         }),
         nodes: rows.collect(),
+        encryption_key: EN.encryption_key.with("id", web.store.encryption_key_id()),
     })
 }
 

@@ -180,7 +180,7 @@ texts! {
     node_alive: "alive", node_late: "late", node_stops: "stopping", node_stopped: "stopped", node_heard: "this page hears it",
     node_other_version: "another version", node_other_key: "another key", link_gone: "Away", change_word: "Change",
     key_differs: "{node} uses another messenger key ({key}) than is in force here ({wanted}): it has no link until it takes that one up. If this stays, its own flag, environment or file fixes the key.",
-    encryption_keys: "Every node here has proved at its start that it holds this database's encryption key; one that holds another does not start, and its refusal says whom it disagrees with.",
+    encryption_key: "Encryption key: id {id} on every living node. Each has proved at its start that it holds this one, which the database is sealed with; a node with another is refused at its start, with both ids and the names of the nodes it disagrees with.",
     primary: "Primary", primary_word: "primary", standbys: "Standing by", standbys_none: "nobody: nothing takes over if the primary is gone",
     primary_is: "{node}, since {since}, term {term}", primary_none: "nobody: no dispatcher runs",
     address_label: "Web nodes reach it at", address_change: "Change the address of", address_save: "Save the address",
