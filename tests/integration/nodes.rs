@@ -300,6 +300,53 @@ async fn the_doctor_tries_what_is_typed_and_never_shows_the_key() {
 }
 
 #[tokio::test]
+async fn diagnostics_name_other_web_nodes_without_a_live_link() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let now = site.web.clock.now();
+    let page = async || site.get("/diagnostics", Some(&admin)).await.body;
+    assert!(page().await.contains("no web node has said how its link is"));
+    let gone = Node { stopped_at: Some(now), ..node("web-3", Role::Web, now) };
+    register(&site.store, &[node("web-1", Role::Web, now), node("web-2", Role::Web, now), gone]).await;
+    let say = async |id: &str, state: &str, error: Option<&str>| {
+        let link = NodeLink {
+            state: state.to_owned(),
+            peer: None,
+            endpoint: "tcp://10.0.0.7:33237".to_owned(),
+            since: now,
+            error: error.map(str::to_owned),
+            latency: None,
+        };
+        let mut transaction = site.store.begin().await.unwrap();
+        transaction.tell_node_link(&NodeId::new(id), &link).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    say("web-1", "live", None).await;
+    say("web-2", "down", Some("nobody listens at <10.0.0.7>")).await;
+    say("web-3", "down", Some("gone for good")).await;
+    let shown = page().await;
+    assert!(shown.contains("no live link: web-2 (nobody listens at "), "{shown}");
+    assert!(shown.contains("with switchboard doctor"), "{shown}");
+    assert!(!shown.contains("<10.0.0.7>") && !shown.contains("gone for good"), "{shown}");
+    say("web-2", "down", Some("key mismatch: web-2 has 7f3a, service-1 has 91c0")).await;
+    let shown = page().await;
+    assert!(shown.contains("Both ends have to use one key") && !shown.contains("with switchboard doctor"), "{shown}");
+    say("web-2", "live", None).await;
+    assert!(page().await.contains("web-1, web-2 have live links"));
+}
+
+#[tokio::test]
+async fn diagnostics_say_that_another_version_has_changed_the_database() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    site.change("insert into schema_migrations values (99, '0099_later', 0, '9.0.0')").await;
+    let answer = site.get("/diagnostics", Some(&admin)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.body.contains("the database now has schema version 99"), "{}", answer.body);
+    assert!(answer.body.contains("Bring this web node to the version of the others"), "{}", answer.body);
+}
+
+#[tokio::test]
 async fn diagnostics_tell_of_the_primary_and_of_who_stands_by() {
     let site = Site::new().await;
     let admin = site.admin().await;
