@@ -136,6 +136,8 @@ texts! {
     review_relink: "Service nodes listen at the new place and web nodes dial it; then the old link is closed. If it can't be had there, the old one stays.",
     review_rekey: "Every node takes the new key up and links are made anew with it.",
     review_networks: "Web nodes outside of these networks lose their link at once. Name 127.0.0.1 for those on the same machine that dial over TCP.",
+    review_haste: "The less time there is between Service.HeartbeatInterval and Service.StaleTime, the shorter a break, of the database or of a busy machine, makes another node primary. Below 10 s a command that ignores SIGTERM can overlap with its next run there for some seconds.",
+    review_load: "Every node writes into the database so often, whether anything else happens or not. When a node counts as gone, Service.StaleTime says.",
     review_sign_out: "Browsers signed in for longer, or unused for longer, are signed out.",
     review_forget: "Lines in memory that have no room any more are dropped at once.",
     review_delete: "What is older or more than that is deleted when the database is cleaned up the next time, and does not come back.",
