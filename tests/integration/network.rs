@@ -299,9 +299,49 @@ async fn the_doctor_tells_a_closed_door_from_a_wrong_one() {
 
     let missing = tried(&Place::pipe().endpoint(), &b).await;
     assert_eq!(missing.finding, Finding::PipeMissing, "{missing:?}");
-    let nowhere = tried(&Endpoint::Tcp { host: Host::Name("no-such-host.invalid".into()), port: 1 }, &b).await;
-    assert!(matches!(nowhere.finding, Finding::NameNotFound | Finding::TimedOut), "{nowhere:?}");
-    assert_eq!(stages(&nowhere), [(Stage::Resolve, false)]);
+    // no label may be so long: that is known without asking anybody, who may not answer in time
+    let name = format!("{}.invalid", "a".repeat(64));
+    let nowhere = tried(&Endpoint::Tcp { host: Host::Name(name.clone()), port: 1 }, &b).await;
+    assert_eq!(
+        (nowhere.finding, stages(&nowhere)),
+        (Finding::NameNotFound, vec![(Stage::Resolve, false)]),
+        "{nowhere:?}"
+    );
+    assert!(nowhere.said.contains(&name), "{}", nowhere.said);
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_crowd_from_silence() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let endpoint = place.endpoint();
+    let service = Service::start(&endpoint, &a).await;
+    let mut crowd = Vec::new();
+    for _ in 0..MAX_PENDING_EACH {
+        crowd.push(from(Ipv4Addr::LOCALHOST, address(&endpoint)).await);
+    }
+    let found = tried(&endpoint, &b).await;
+    assert_eq!((found.finding, stages(&found).last()), (Finding::Busy, Some(&(Stage::Handshake, false))), "{found:?}");
+    assert!(found.advice.contains("from where it is flooded"));
+    service.stop().await;
+
+    // who holds as many connections as the system keeps for him and takes none: whatever is sent there is dropped
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let there = deaf.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(there)).await {
+        waiting.push(connected.unwrap());
+        assert!(waiting.len() < 100, "the system keeps any number");
+    }
+    let silent = Endpoint::Tcp { host: Host::Address(there.ip()), port: there.port() };
+    let found = tried(&silent, &b).await;
+    assert_eq!(
+        (found.finding, stages(&found).last()),
+        (Finding::TimedOut, Some(&(Stage::Connect, false))),
+        "{found:?}"
+    );
+    assert!(found.advice.contains("firewalls"));
 }
 
 #[tokio::test]
