@@ -87,7 +87,7 @@ pub(crate) async fn nodes_now(api: &Api) -> Result<NodesAnswer, ApiError> {
         term: leadership.fencing,
         handing_over: leadership.asked.is_some(),
     });
-    Ok(NodesAnswer { primary, nodes: nodes.collect() })
+    Ok(NodesAnswer { primary, encryption_key_id: api.store.encryption_key_id(), nodes: nodes.collect() })
 }
 
 fn link_item(link: &NodeLink) -> NodeLinkItem {
@@ -117,6 +117,7 @@ fn node_item(node: &Node, cluster: &Cluster, applied: &[Applied]) -> NodeItem {
         stopping: false,
         key_fingerprint,
         key_in_sync,
+        version_in_sync: !cluster.has_other_version(node),
         primary,
         address,
         address_override,

@@ -12,7 +12,7 @@ use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
 use crate::config::schema::SETTINGS;
-use crate::config::schema::name::{MESSENGER_ENDPOINT, MESSENGER_KEY};
+use crate::config::schema::name::{MESSENGER_ALLOWED_NETWORKS, MESSENGER_ENDPOINT, MESSENGER_KEY};
 use crate::config::settings::Settings;
 use crate::model::setting::NodeSetting;
 use crate::store::Store;
@@ -22,7 +22,17 @@ use crate::store::error::Error;
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 
 /// Those that need more than to be taken up: a new link, say. Whoever applies them says what came of it.
-const APPLIED_ELSEWHERE: &[&str] = &[MESSENGER_ENDPOINT, MESSENGER_KEY];
+const APPLIED_ELSEWHERE: &[&str] = &[MESSENGER_ENDPOINT, MESSENGER_KEY, MESSENGER_ALLOWED_NETWORKS];
+
+/// Says what came of settings that need more than to be taken up, in place of what was said of them before.
+pub fn say<const N: usize>(told: &watch::Sender<Vec<NodeSetting>>, news: [NodeSetting; N]) {
+    told.send_if_modified(|known| {
+        let is_news = news.iter().any(|told| !known.contains(told));
+        known.retain(|known| news.iter().all(|told| told.setting != known.setting));
+        known.extend(news);
+        is_news
+    });
+}
 
 /// Writes, now and after every change, what is in force on this node. All other settings than the messenger's are in force as
 /// soon as they are known; what became of those, `messenger` says.
@@ -138,11 +148,33 @@ mod tests {
     use crate::config::settings::{Fixed, Source};
 
     #[test]
+    fn what_is_said_of_one_setting_leaves_what_was_said_of_others() {
+        let told = |setting: &str, value: &str| NodeSetting {
+            setting: setting.to_owned(),
+            wanted: value.to_owned(),
+            in_force: value.to_owned(),
+            fixed: false,
+            since: Timestamp::from_micros(1),
+            error: None,
+        };
+        let (sender, mut receiver) = watch::channel(Vec::new());
+        say(&sender, [told(MESSENGER_ENDPOINT, "pipe:/a"), told(MESSENGER_KEY, "7f3a")]);
+        say(&sender, [told(MESSENGER_ALLOWED_NETWORKS, "10.0.0.0/8")]);
+        receiver.mark_unchanged();
+        say(&sender, [told(MESSENGER_ENDPOINT, "pipe:/a")]);
+        assert!(!receiver.has_changed().unwrap(), "the same again is no news");
+        say(&sender, [told(MESSENGER_ENDPOINT, "pipe:/b")]);
+        let mut said: Vec<_> = receiver.borrow_and_update().iter().map(|told| told.in_force.clone()).collect();
+        said.sort();
+        assert_eq!(said, ["10.0.0.0/8", "7f3a", "pipe:/b"]);
+    }
+
+    #[test]
     fn only_what_changed_is_said_again_and_no_secret_ever() {
         let mut word = Word::default();
         word.take_up(&Settings::default(), Timestamp::from_micros(1));
         assert_eq!(word.unwritten.len(), SETTINGS.len() - APPLIED_ELSEWHERE.len());
-        assert!(!word.said.contains_key(MESSENGER_KEY));
+        assert!(APPLIED_ELSEWHERE.iter().all(|name| !word.said.contains_key(*name)));
         word.unwritten.clear();
         word.take_up(&Settings::default(), Timestamp::from_micros(2));
         assert!(word.unwritten.is_empty());

@@ -1,4 +1,4 @@
-//! The messenger's endpoint and key: read at the start, applied live when they change.
+//! The messenger's endpoint and key: read at the start, applied live when they change, one after the other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{nodes, settings};
+use crate::app::{allowed, applied, nodes, settings};
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
@@ -15,7 +15,6 @@ use crate::base::id::NodeId;
 use crate::base::shutdown::Shutdown;
 use crate::config::schema::name;
 use crate::config::settings::{Fixed, Settings};
-use crate::config::value::parse_networks;
 use crate::control::{self, primary};
 use crate::messenger::Identity;
 use crate::messenger::client::{Client, LinkState};
@@ -33,11 +32,6 @@ use crate::store::error::Error as StoreError;
 #[must_use]
 pub fn endpoint(settings: &Settings, data: &Path) -> Endpoint {
     Endpoint::from_setting(settings.text(name::MESSENGER_ENDPOINT), data)
-}
-
-/// Lets in only whom the settings allow.
-pub fn allow(server: &Server, settings: &Settings) {
-    server.allow(parse_networks(settings.text(name::MESSENGER_ALLOWED_NETWORKS)));
 }
 
 /// Listens at `wanted`; if that can't be had, at the local pipe, and says so. A setting must not keep a node from starting: it
@@ -145,6 +139,7 @@ impl Applier {
         shutdown: &Shutdown,
     ) {
         let (store, clock, stopping) = (store.clone(), Arc::clone(clock), shutdown.clone());
+        allowed::keep_allowing(self.server.clone(), settings.clone(), self.told.clone(), &clock, shutdown);
         let mut moves = store.changes();
         let mut standing = self.first_standing(&settings.borrow(), clock.now());
         shutdown.spawn("messenger settings", async move {
@@ -218,9 +213,6 @@ impl Applier {
         standing: &mut Standing,
         clock: &SharedClock,
     ) -> anyhow::Result<Option<Duration>> {
-        if let Some(server) = &self.server {
-            allow(server, settings);
-        }
         let wanted = Place::of(settings.text(name::MESSENGER_ENDPOINT), &self.data);
         let again = self.apply_key(store, settings, standing, clock).await?;
         if let Some(server) = &self.server
@@ -308,12 +300,7 @@ impl Applier {
             since: standing.key_since,
             error: None,
         };
-        let told = vec![endpoint, key];
-        self.told.send_if_modified(|known| {
-            let is_news = *known != told;
-            *known = told;
-            is_news
-        });
+        applied::say(&self.told, [endpoint, key]);
     }
 
     /// Takes up a changed key. When to look again, if the former one is valid until then.

@@ -1,5 +1,6 @@
 //! The roof: builds the rooms this node's role needs and runs them.
 
+pub mod allowed;
 pub mod applied;
 pub mod certificate;
 pub mod cli;
@@ -171,7 +172,7 @@ impl App {
             let endpoint = messenger::endpoint(&settings.borrow(), &data);
             let identity = Identity { node: facts.id.clone() };
             let (server, links) = messenger::listen(identity, endpoint, &data, &keys, shutdown).await?;
-            messenger::allow(&server, &settings.borrow());
+            allowed::allow(&server, &settings.borrow());
             Some(ServicePart { dispatchers: declared, address, server, links, lock })
         } else {
             None

@@ -15,6 +15,10 @@ pub enum Need {
     Rekey,
     /// Links from elsewhere than the networks that are named end at once.
     Admit,
+    /// A short break is taken for the end of a node, and there is less time to end what it runs before another does.
+    Haste,
+    /// Every node writes into the database more often.
+    Load,
     /// Browsers may be signed out.
     SignOut,
     /// Lines in memory may be dropped at once.
@@ -65,11 +69,15 @@ pub fn need(setting: &Setting, from: &str, to: &str) -> Need {
     if from == to {
         return Need::Nothing;
     }
-    let is_less = amount(setting, to) < amount(setting, from);
+    let (before, after, usual) = (amount(setting, from), amount(setting, to), amount(setting, setting.default));
+    let is_less = after < before;
     match setting.name {
         name::MESSENGER_ENDPOINT => Need::Relink,
         name::MESSENGER_KEY => Need::Rekey,
         name::MESSENGER_ALLOWED_NETWORKS if !to.is_empty() => Need::Admit,
+        name::STALE_TIME if is_less && after < usual => Need::Haste,
+        name::HEARTBEAT_INTERVAL if after > before && after > usual => Need::Haste,
+        name::HEARTBEAT_INTERVAL if is_less && after < usual => Need::Load,
         name::SESSION_IDLE | name::SESSION_AGE if is_less => Need::SignOut,
         name::LOG_RING_LINES | name::LOG_RING_BYTES if is_less => Need::Forget,
         name::DIAGNOSTICS_KEPT
@@ -127,6 +135,13 @@ mod tests {
             (name::MESSENGER_KEY, "one", "two", Need::Rekey),
             (name::MESSENGER_ALLOWED_NETWORKS, "", "10.0.0.0/8", Need::Admit),
             (name::MESSENGER_ALLOWED_NETWORKS, "10.0.0.0/8", "", Need::Nothing),
+            (name::STALE_TIME, "15s", "14s", Need::Haste),
+            (name::STALE_TIME, "30s", "15s", Need::Nothing),
+            (name::STALE_TIME, "5s", "10s", Need::Nothing),
+            (name::HEARTBEAT_INTERVAL, "5s", "6s", Need::Haste),
+            (name::HEARTBEAT_INTERVAL, "1s", "5s", Need::Nothing),
+            (name::HEARTBEAT_INTERVAL, "5s", "1s", Need::Load),
+            (name::HEARTBEAT_INTERVAL, "30s", "5s", Need::Nothing),
             (name::SESSION_IDLE, "12h", "11h", Need::SignOut),
             (name::SESSION_IDLE, "12h", "1d", Need::Nothing),
             (name::SESSION_AGE, "7d", "6d", Need::SignOut),

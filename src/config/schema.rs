@@ -164,7 +164,7 @@ pub const SETTINGS: &[Setting] = &[
         name::HEARTBEAT_INTERVAL,
         seconds(1, 5 * MINUTE),
         "5s",
-        "How often every node writes into the database that it lives, and the primary that it stays primary. At most half of \
+        "How often every node writes into the database that it lives, and the primary that it stays primary. Less than half of \
          Service.StaleTime; a shorter one tells sooner and writes more.",
     ),
     live(

@@ -1,4 +1,4 @@
-//! The nodes of this database as pages and answers tell of them: who is primary, who lives, whose key is another.
+//! The nodes of this database as pages and answers tell of them: who is primary, who lives, whose key or version is another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -66,23 +66,38 @@ impl Cluster {
     /// nobody is primary, the one that most living nodes use.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
-        let primary =
-            self.nodes.iter().find(|node| self.is_primary(node)).and_then(|node| node.key_fingerprint.as_deref());
-        primary.or_else(|| {
-            let mut used = BTreeMap::<&str, usize>::new();
-            for key in
-                self.nodes.iter().filter(|node| self.lives(node)).filter_map(|node| node.key_fingerprint.as_deref())
-            {
-                *used.entry(key).or_default() += 1;
-            }
-            used.into_iter().max_by_key(|(_, count)| *count).map(|(key, _)| key)
-        })
+        self.held_against(|node| node.key_fingerprint.as_deref())
     }
 
     /// Whether it lives and uses another messenger key: it has no link then.
     #[must_use]
     pub fn has_other_key(&self, node: &Node) -> bool {
         self.lives(node) && node.key_fingerprint.is_some() && node.key_fingerprint.as_deref() != self.key()
+    }
+
+    /// The version that others are held against: the primary's, whichever web node looks; while nobody is primary, the one that
+    /// most living nodes run.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.held_against(|node| Some(&node.version))
+    }
+
+    /// Whether it lives and runs another version: an upgrade is under way, or stopped halfway.
+    #[must_use]
+    pub fn has_other_version(&self, node: &Node) -> bool {
+        self.lives(node) && Some(node.version.as_str()) != self.version()
+    }
+
+    /// What the primary says of itself; while nobody is primary, what most living nodes say.
+    fn held_against<'a>(&'a self, said: impl Fn(&'a Node) -> Option<&'a str>) -> Option<&'a str> {
+        let primary = self.nodes.iter().find(|node| self.is_primary(node)).and_then(&said);
+        primary.or_else(|| {
+            let mut used = BTreeMap::<&str, usize>::new();
+            for word in self.nodes.iter().filter(|node| self.lives(node)).filter_map(&said) {
+                *used.entry(word).or_default() += 1;
+            }
+            used.into_iter().max_by_key(|(_, count)| *count).map(|(word, _)| word)
+        })
     }
 }
 
@@ -134,6 +149,23 @@ mod tests {
         };
         let named = |cluster: &Cluster| {
             let named = cluster.nodes.iter().filter(|node| cluster.has_other_key(node));
+            named.map(|node| node.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(named(&cluster(Some("service-1"), nodes())), ["web-1", "web-2"]);
+        assert_eq!(named(&cluster(None, nodes())), ["service-1"], "without a primary most are right");
+    }
+
+    #[test]
+    fn a_living_node_of_another_version_than_the_primary_is_named_whoever_looks() {
+        let of = |id: &str, role: Role, version: &str| Node { version: version.into(), ..node(id, role, "a") };
+        let nodes = || {
+            let gone = Node { stopped_at: Some(NOW), ..of("web-3", Role::Web, "0.9.0") };
+            let late = Node { heartbeat_at: NOW.minus(Duration::from_secs(15)), ..of("web-4", Role::Web, "0.9.0") };
+            let [web, other] = ["web-1", "web-2"].map(|id| of(id, Role::Web, "1.1.0"));
+            vec![of("service-1", Role::Service, "1.0.0"), web, other, gone, late]
+        };
+        let named = |cluster: &Cluster| {
+            let named = cluster.nodes.iter().filter(|node| cluster.has_other_version(node));
             named.map(|node| node.id.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(named(&cluster(Some("service-1"), nodes())), ["web-1", "web-2"]);

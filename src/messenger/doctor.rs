@@ -239,3 +239,22 @@ impl Steps {
         outcome
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_of_another_user_is_told_from_one_that_is_missing_or_left_over() {
+        for (kind, finding, advice) in [
+            (io::ErrorKind::PermissionDenied, Finding::PermissionDenied, "as the user that the service node runs as"),
+            (io::ErrorKind::NotFound, Finding::PipeMissing, "Start the service node of this data directory"),
+            (io::ErrorKind::ConnectionRefused, Finding::Refused, "Start the service node there"),
+        ] {
+            let error = cannot_connect(&Endpoint::Pipe("/run/switchboard.sock".into()), kind.into());
+            let found = Finding::of(&error);
+            assert_eq!(found, finding, "{kind}");
+            assert!(found.advice().contains(advice) && chain(&error).contains("/run/switchboard.sock"), "{error}");
+        }
+    }
+}

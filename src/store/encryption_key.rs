@@ -136,7 +136,8 @@ fn make(data: &Path) -> Result<Key, OpenError> {
     }
 }
 
-fn show(key_id: KeyId) -> String {
+/// A key id as people read it.
+pub(crate) fn show(key_id: KeyId) -> String {
     use std::fmt::Write as _;
     key_id.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

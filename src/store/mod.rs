@@ -178,6 +178,12 @@ impl Store {
         &self.inner.description
     }
 
+    /// The id of the encryption key that this database is sealed with. It tells keys apart and gives nothing of them away; every
+    /// process that has opened the database has proved that its own key is that one.
+    pub fn encryption_key_id(&self) -> String {
+        encryption_key::show(self.inner.sealer.key_id())
+    }
+
     /// Rises whenever any process changed the database (own commits at once, others' within 250 ms). What merely accumulates
     /// does not count: kept lines, heartbeats, diagnostics, audit entries, the use of sessions. After a soft stop was asked for
     /// it rises by own commits only.

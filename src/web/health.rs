@@ -8,6 +8,7 @@ use crate::base::clock::{Clock as _, SystemClock, Timestamp};
 use crate::live::cluster::Cluster;
 use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::node::Node;
+use crate::store::error::Error;
 use crate::web::WebState;
 use crate::web::applied::Trouble;
 use crate::web::certificate::{Certificate, SOON};
@@ -31,7 +32,7 @@ pub(crate) struct Part {
 /// All of them.
 ///
 /// # Errors
-/// If the database answers and then does not.
+/// If the database can't be read: who is signed in can't be told then either, and the page of that problem stands in place of this.
 pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
     let asked = Instant::now();
     let answer = web.store.ping().await;
@@ -45,7 +46,9 @@ pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Pa
                 .with("schema", web.store.schema_version().await?);
             good(EN.part_database, state)
         }
-        Err(error) => bad(EN.part_database, "{text}".with("text", error), EN.database_fix.into()),
+        // it answers, and another version of the program has changed its schema
+        Err(Error::Conflict(why)) => bad(EN.part_database, "{why}".with("why", why), EN.database_other_fix.into()),
+        Err(error) => bad(EN.part_database, "{why}".with("why", error), EN.database_slow_fix.into()),
     };
     let link = web.messenger.status().borrow().clone();
     let now = web.clock.now();
@@ -58,7 +61,9 @@ pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Pa
         primary(&cluster),
         standbys(&cluster),
         messenger(&link),
+        links(&cluster),
         keys(&cluster),
+        versions(&cluster),
         clock(SystemClock.now(), now),
         self::settings(troubles),
         work(web),
@@ -121,6 +126,21 @@ fn keys(cluster: &Cluster) -> Part {
     }
 }
 
+fn versions(cluster: &Cluster) -> Part {
+    let others: Vec<_> = cluster
+        .nodes
+        .iter()
+        .filter(|node| cluster.has_other_version(node))
+        .map(|node| format!("{} ({})", node.id, node.version))
+        .collect();
+    let wanted = cluster.version().unwrap_or_default();
+    if others.is_empty() {
+        return good(EN.part_versions, EN.versions_agree.with("version", wanted));
+    }
+    let state = EN.versions_differ.with("nodes", others.join(", ")).with("wanted", wanted);
+    warn(EN.part_versions, state, EN.versions_fix.into())
+}
+
 /// `system`: by this machine's clock; `shared`: by the database's, which all nodes tell.
 fn clock(system: Timestamp, shared: Timestamp) -> Part {
     let (apart, text) =
@@ -169,16 +189,40 @@ fn messenger(link: &LinkStatus) -> Part {
         }
         LinkState::Connecting | LinkState::Down => {
             let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);
-            let fix = if cause.contains("key mismatch") { EN.messenger_key_fix } else { EN.messenger_fix };
+            let fix = if is_of_keys(cause) { EN.messenger_key_fix } else { EN.messenger_fix };
             bad(EN.part_messenger, "{cause}".with("cause", cause), fix.with("where", &link.endpoint))
         }
     }
 }
 
+/// The links of all living web nodes, as each has written down: this node may be the only one that is well.
+fn links(cluster: &Cluster) -> Part {
+    let links = cluster.nodes.iter().filter_map(|node| Some((node, cluster.link(node)?)));
+    let (live, away): (Vec<_>, Vec<_>) = links.partition(|(_, link)| link.state == LinkState::Live.as_str());
+    if away.is_empty() {
+        if live.is_empty() {
+            return unknown(EN.part_links, EN.links_unknown.into());
+        }
+        let names: Vec<_> = live.iter().map(|(node, _)| node.id.as_str()).collect();
+        return good(EN.part_links, EN.links_well.count(live.len() as u64).with("nodes", names.join(", ")));
+    }
+    let causes: Vec<_> = away
+        .iter()
+        .map(|(node, link)| format!("{} ({})", node.id, link.error.as_deref().unwrap_or(EN.link_no_cause)))
+        .collect();
+    let all_of_keys = away.iter().all(|(_, link)| link.error.as_deref().is_some_and(is_of_keys));
+    let fix = if all_of_keys { EN.messenger_key_fix } else { EN.links_fix };
+    bad(EN.part_links, EN.links_away.with("nodes", causes.join("; ")), fix.into())
+}
+
+fn is_of_keys(cause: &str) -> bool {
+    cause.contains("key mismatch")
+}
+
 fn work(web: &WebState) -> Part {
     let picture = web.hub.picture();
     let Some(state) = picture.state else {
-        return Part { mark: "standby", word: EN.part_unknown, ..good(EN.part_work, EN.work_unknown.into()) };
+        return unknown(EN.part_work, EN.work_unknown.into());
     };
     let troubled: Vec<&str> = state
         .dispatchers
@@ -196,6 +240,10 @@ fn work(web: &WebState) -> Part {
 
 fn good(name: &'static str, state: Phrase) -> Part {
     Part { name, mark: "normal", word: EN.part_well, state, fix: None }
+}
+
+fn unknown(name: &'static str, state: Phrase) -> Part {
+    Part { mark: "standby", word: EN.part_unknown, ..good(name, state) }
 }
 
 fn bad(name: &'static str, state: Phrase, fix: Phrase) -> Part {

@@ -25,6 +25,8 @@ pub(crate) fn warnings(book: &Book, setting: &Setting, from: &str, to: &str) -> 
         Need::Relink => Some(EN.review_relink),
         Need::Rekey => Some(EN.review_rekey),
         Need::Admit => Some(EN.review_networks),
+        Need::Haste => Some(EN.review_haste),
+        Need::Load => Some(EN.review_load),
         Need::SignOut => Some(EN.review_sign_out),
         Need::Forget => Some(EN.review_forget),
         Need::Delete => Some(EN.review_delete),

@@ -1,10 +1,16 @@
 //! The messenger on a network: who is let in, how many strangers are borne, and what the doctor says of it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use switchboard::app::messenger::Applier;
+use switchboard::base::clock::SharedClock;
+use switchboard::base::id::NodeId;
 use switchboard::base::shutdown::Shutdown;
 use switchboard::config::endpoint::Host;
+use switchboard::config::schema::name::{MESSENGER_ALLOWED_NETWORKS, MESSENGER_ENDPOINT};
+use switchboard::config::settings::{Fixed, Settings};
 use switchboard::messenger::admission::{MAX_PENDING, MAX_PENDING_EACH};
 use switchboard::messenger::client::LinkState;
 use switchboard::messenger::doctor::{Examination, Finding, Stage, examine};
@@ -14,9 +20,14 @@ use switchboard::messenger::secure::SharedKeys;
 use switchboard::messenger::secure::keys::{Key, KeyRing};
 use switchboard::messenger::server::Counters;
 use switchboard::messenger::transport;
+use switchboard::model::node::{Node, Role};
+use switchboard::model::setting::NodeSetting;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 
+use crate::front::{Front, START};
+use crate::nodes::{make_primary, node, register};
 use crate::support::log::Log;
 use crate::support::proxy::{Fault, FrameProxy, Way};
 use crate::support::{CALM, Place, Service, Web, copy, ending, numbered, same_keys, soon};
@@ -84,6 +95,50 @@ async fn who_is_not_allowed_is_told_so_before_it_is_read() {
     service.server.allow(vec!["10.0.0.0/8".parse().unwrap()]);
     assert!(matches!(ending(&mut receiver).await, Err(Error::Closed)));
     web.down().await;
+}
+
+#[tokio::test]
+async fn changed_networks_are_in_force_and_said_so_while_a_new_link_is_waited_for() {
+    let (front, [a, b]) = (Front::new().await, same_keys());
+    let everywhere = Endpoint::Tcp { host: Host::Any, port: address(&Place::tcp().endpoint()).port() };
+    let here = everywhere.clone().with_host(Host::Address(Ipv4Addr::LOCALHOST.into()));
+    let mut service = Service::start(&everywhere, &a).await;
+    let mut web = Web::start(&here, &b, CALM);
+    let _link = service.link().await;
+    web.up().await;
+    let wanted = |networks: &str| {
+        let values = [(MESSENGER_ENDPOINT, everywhere.to_string()), (MESSENGER_ALLOWED_NETWORKS, networks.to_owned())];
+        Arc::new(Settings::resolve(&Fixed::default(), values.iter().map(|(name, value)| (*name, value.as_str()))).0)
+    };
+    front.settings.send(wanted("")).unwrap();
+    let (told, mut said) = watch::channel(Vec::new());
+    let applier = Applier {
+        server: Some(service.server.clone()),
+        client: Some(web.client.clone()),
+        dialled: Some(here.clone().into()),
+        keys: b,
+        data: front.data.path().to_owned(),
+        node: NodeId::new("web-1"),
+        told,
+    };
+    let clock: SharedClock = front.clock.clone();
+    applier.start(&front.store, front.settings.subscribe(), &clock, &front.shutdown);
+    // another is primary, and where it should be somebody takes connections and says nothing
+    let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let primary =
+        Node { address: Some(mute.local_addr().unwrap().to_string()), ..node("service-2", Role::Service, START) };
+    register(&front.store, &[primary]).await;
+    make_primary(&front.store, "service-2").await;
+    let _waits = soon("an attempt", mute.accept()).await.unwrap();
+
+    let began = Instant::now();
+    front.settings.send(wanted("10.0.0.0/8")).unwrap();
+    let in_force = |told: &NodeSetting| told.setting == MESSENGER_ALLOWED_NETWORKS && told.in_force == "10.0.0.0/8";
+    soon("the node's word", said.wait_for(|told| told.iter().any(in_force))).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut stranger = TcpStream::connect(address(&here)).await.unwrap();
+    assert_eq!(rest(&mut stranger).await, refusal(5));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -244,9 +299,49 @@ async fn the_doctor_tells_a_closed_door_from_a_wrong_one() {
 
     let missing = tried(&Place::pipe().endpoint(), &b).await;
     assert_eq!(missing.finding, Finding::PipeMissing, "{missing:?}");
-    let nowhere = tried(&Endpoint::Tcp { host: Host::Name("no-such-host.invalid".into()), port: 1 }, &b).await;
-    assert!(matches!(nowhere.finding, Finding::NameNotFound | Finding::TimedOut), "{nowhere:?}");
-    assert_eq!(stages(&nowhere), [(Stage::Resolve, false)]);
+    // no label may be so long: that is known without asking anybody, who may not answer in time
+    let name = format!("{}.invalid", "a".repeat(64));
+    let nowhere = tried(&Endpoint::Tcp { host: Host::Name(name.clone()), port: 1 }, &b).await;
+    assert_eq!(
+        (nowhere.finding, stages(&nowhere)),
+        (Finding::NameNotFound, vec![(Stage::Resolve, false)]),
+        "{nowhere:?}"
+    );
+    assert!(nowhere.said.contains(&name), "{}", nowhere.said);
+}
+
+#[tokio::test]
+async fn the_doctor_tells_a_crowd_from_silence() {
+    let (place, [a, b]) = (Place::tcp(), same_keys());
+    let endpoint = place.endpoint();
+    let service = Service::start(&endpoint, &a).await;
+    let mut crowd = Vec::new();
+    for _ in 0..MAX_PENDING_EACH {
+        crowd.push(from(Ipv4Addr::LOCALHOST, address(&endpoint)).await);
+    }
+    let found = tried(&endpoint, &b).await;
+    assert_eq!((found.finding, stages(&found).last()), (Finding::Busy, Some(&(Stage::Handshake, false))), "{found:?}");
+    assert!(found.advice.contains("from where it is flooded"));
+    service.stop().await;
+
+    // who holds as many connections as the system keeps for him and takes none: whatever is sent there is dropped
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let there = deaf.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(there)).await {
+        waiting.push(connected.unwrap());
+        assert!(waiting.len() < 100, "the system keeps any number");
+    }
+    let silent = Endpoint::Tcp { host: Host::Address(there.ip()), port: there.port() };
+    let found = tried(&silent, &b).await;
+    assert_eq!(
+        (found.finding, stages(&found).last()),
+        (Finding::TimedOut, Some(&(Stage::Connect, false))),
+        "{found:?}"
+    );
+    assert!(found.advice.contains("firewalls"));
 }
 
 #[tokio::test]

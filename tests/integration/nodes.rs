@@ -24,7 +24,7 @@ fn ann() -> Actor {
     Actor { who: "ann".to_owned(), address: HOME.to_owned(), roles: vec![ServiceRole::ServiceAdmin] }
 }
 
-fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
+pub(crate) fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
     Node {
         id: NodeId::new(id),
         role,
@@ -40,7 +40,7 @@ fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
     }
 }
 
-async fn register(store: &Store, nodes: &[Node]) {
+pub(crate) async fn register(store: &Store, nodes: &[Node]) {
     let mut transaction = store.begin().await.unwrap();
     for node in nodes {
         transaction.register_node(node).await.unwrap();
@@ -48,7 +48,7 @@ async fn register(store: &Store, nodes: &[Node]) {
     transaction.commit().await.unwrap();
 }
 
-async fn make_primary(store: &Store, id: &str) {
+pub(crate) async fn make_primary(store: &Store, id: &str) {
     let mut transaction = store.begin().await.unwrap();
     transaction.take_lead(&NodeId::new(id), TERM, true).await.unwrap().unwrap();
     transaction.commit().await.unwrap();
@@ -149,16 +149,19 @@ async fn scripts_see_and_do_the_same() {
     let front = Front::new().await;
     let nodes = ["service-1", "service-2"].map(|id| node(id, Role::Service, START));
     register(&front.store, &nodes).await;
-    let other = Node { key_fingerprint: Some("91c0".to_owned()), ..node("web-1", Role::Web, START) };
+    let [fingerprint, version] = ["91c0", "0.0.9"].map(str::to_owned);
+    let other = Node { key_fingerprint: Some(fingerprint), version, ..node("web-1", Role::Web, START) };
     register(&front.store, &[other]).await;
     make_primary(&front.store, "service-1").await;
     let token = front.token("admin", ServiceRole::ServiceAdmin).await;
     let headers = [("x-api-key", token.as_str()), ("content-type", "application/json")];
     let listed = front.ask("GET", "/api/nodes", &headers, "").await.json();
+    assert_eq!(listed["encryption_key_id"], front.store.encryption_key_id());
     assert_eq!((&listed["primary"]["node"], &listed["primary"]["term"]), (&json!("service-1"), &json!(1)));
     let of = |id: &str| listed["nodes"].as_array().unwrap().iter().find(|node| node["id"] == id).unwrap().clone();
     assert_eq!((&of("service-1")["primary"], &of("service-1")["key_in_sync"]), (&json!(true), &json!(true)));
     assert_eq!((&of("web-1")["primary"], &of("web-1")["key_in_sync"]), (&json!(false), &json!(false)));
+    assert_eq!((&of("service-2")["version_in_sync"], &of("web-1")["version_in_sync"]), (&json!(true), &json!(false)));
 
     let address = "/api/nodes/service-2/address";
     let put = front.ask("PUT", address, &headers, r#"{"address":"gateway:81"}"#).await;
@@ -218,6 +221,27 @@ async fn the_page_names_what_is_wrong_and_says_beside_the_field_what_is_allowed(
 }
 
 #[tokio::test]
+async fn whoever_runs_another_version_than_the_primary_is_named_and_who_is_gone_is_not() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let now = site.web.clock.now();
+    let newer = |id: &str, role: Role| Node { version: "9.0.0".to_owned(), ..node(id, role, now) };
+    let gone = Node { stopped_at: Some(now), ..node("web-3", Role::Web, now) };
+    register(&site.store, &[newer("service-2", Role::Service), newer("web-2", Role::Web), gone]).await;
+    make_primary(&site.store, "service-2").await;
+    let page = async |path: &str| site.get(path, Some(&admin)).await.body;
+    let shown = page("/nodes").await;
+    assert!(shown.contains(&format!("id {} on every living node", site.store.encryption_key_id())), "{shown}");
+    assert_eq!(shown.matches("another version").count(), 1, "{shown}");
+    let shown = page("/diagnostics").await;
+    let named = "another version than 9.0.0, which is in force here: service-1 (0.0.9)";
+    assert!(shown.contains(named) && shown.contains("Bring all nodes to one version"), "{shown}");
+    register(&site.store, &[newer("service-1", Role::Service)]).await;
+    let shown = page("/diagnostics").await;
+    assert!(shown.contains("all living nodes run 9.0.0"), "{shown}");
+}
+
+#[tokio::test]
 async fn every_page_warns_while_nobody_is_primary_and_no_more_once_somebody_is() {
     let site = Site::new().await;
     let admin = site.admin().await;
@@ -273,6 +297,53 @@ async fn the_doctor_tries_what_is_typed_and_never_shows_the_key() {
     assert!(there.body.contains(&words), "{}", there.body);
     let eve = site.user(&admin, "eve", "admin_viewer").await;
     assert_eq!(site.post("/diagnostics/doctor", Some(&eve), &[]).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn diagnostics_name_other_web_nodes_without_a_live_link() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let now = site.web.clock.now();
+    let page = async || site.get("/diagnostics", Some(&admin)).await.body;
+    assert!(page().await.contains("no web node has said how its link is"));
+    let gone = Node { stopped_at: Some(now), ..node("web-3", Role::Web, now) };
+    register(&site.store, &[node("web-1", Role::Web, now), node("web-2", Role::Web, now), gone]).await;
+    let say = async |id: &str, state: &str, error: Option<&str>| {
+        let link = NodeLink {
+            state: state.to_owned(),
+            peer: None,
+            endpoint: "tcp://10.0.0.7:33237".to_owned(),
+            since: now,
+            error: error.map(str::to_owned),
+            latency: None,
+        };
+        let mut transaction = site.store.begin().await.unwrap();
+        transaction.tell_node_link(&NodeId::new(id), &link).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    say("web-1", "live", None).await;
+    say("web-2", "down", Some("nobody listens at <10.0.0.7>")).await;
+    say("web-3", "down", Some("gone for good")).await;
+    let shown = page().await;
+    assert!(shown.contains("no live link: web-2 (nobody listens at "), "{shown}");
+    assert!(shown.contains("with switchboard doctor"), "{shown}");
+    assert!(!shown.contains("<10.0.0.7>") && !shown.contains("gone for good"), "{shown}");
+    say("web-2", "down", Some("key mismatch: web-2 has 7f3a, service-1 has 91c0")).await;
+    let shown = page().await;
+    assert!(shown.contains("Both ends have to use one key") && !shown.contains("with switchboard doctor"), "{shown}");
+    say("web-2", "live", None).await;
+    assert!(page().await.contains("web-1, web-2 have live links"));
+}
+
+#[tokio::test]
+async fn diagnostics_say_that_another_version_has_changed_the_database() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    site.change("insert into schema_migrations values (99, '0099_later', 0, '9.0.0')").await;
+    let answer = site.get("/diagnostics", Some(&admin)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert!(answer.body.contains("the database now has schema version 99"), "{}", answer.body);
+    assert!(answer.body.contains("Bring this web node to the version of the others"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -446,6 +446,15 @@ async fn a_review_says_whom_it_concerns_and_what_happens() {
         assert!(review.contains(words), "{words}: {review}");
     }
     assert_eq!(review.matches("class=\"caution\"").count(), 2, "{review}");
+    let hasty = [("Service.StaleTime", "3s"), ("Service.HeartbeatInterval", "1s"), ("step", "review")];
+    let review = site.post("/settings", Some(&admin), &hasty).await.body;
+    for words in [
+        "makes another node primary",
+        "a command that ignores SIGTERM can overlap",
+        "writes into the database so often",
+    ] {
+        assert!(review.contains(words), "{words}: {review}");
+    }
     let clash = [("Web.SessionIdle", "8d"), ("Service.PollInterval", "9s"), ("step", "review")];
     let clash = site.post("/settings", Some(&admin), &clash).await;
     assert_eq!(clash.status, StatusCode::UNPROCESSABLE_ENTITY);

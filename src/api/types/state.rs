@@ -55,6 +55,9 @@ pub struct MessengerStatus {
 pub struct NodesAnswer {
     /// Which service node is primary; none while nobody is.
     pub primary: Option<PrimaryItem>,
+    /// The id of the encryption key that the database is sealed with: every living node has proved at its start that it holds this
+    /// one. Nothing of the key can be told from it.
+    pub encryption_key_id: String,
     /// By id.
     pub nodes: Vec<NodeItem>,
 }
@@ -153,6 +156,9 @@ pub struct NodeItem {
     pub key_fingerprint: Option<String>,
     /// Whether that is the primary's key; a living node with another one has no link.
     pub key_in_sync: bool,
+    /// Whether that is the primary's version, or, while nobody is primary, the one that most living nodes run; told of living nodes
+    /// only, others are always in sync.
+    pub version_in_sync: bool,
     /// Whether it is the primary, whose dispatchers run.
     pub primary: bool,
     /// Where a service node says it is reached.

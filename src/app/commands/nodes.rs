@@ -70,6 +70,9 @@ fn line(node: &Value) -> String {
     if let Some(address) = text("address_override").or_else(|| text("address")) {
         let _ = write!(line, " at {address}");
     }
+    if state == "alive" && node["version_in_sync"] == false {
+        line.push_str("; another version than in force here");
+    }
     if state == "alive" && node["key_in_sync"] == false {
         let _ = write!(line, "; another messenger key: {}", text("key_fingerprint").unwrap_or_default());
     }
@@ -101,6 +104,10 @@ mod tests {
         let primary = json!({ "primary": true, "address": "10.0.0.1", "address_override": "gateway:81" });
         assert_eq!(node(primary), "a service alive 1.0.0 primary at gateway:81");
         assert_eq!(node(json!({ "alive": false })), "a service late 1.0.0");
+        let older = json!({ "version": "0.9.0", "version_in_sync": false });
+        assert_eq!(node(older.clone()), "a service alive 0.9.0; another version than in force here");
+        let late = json!({ "version": "0.9.0", "version_in_sync": false, "alive": false });
+        assert_eq!(node(late), "a service late 0.9.0");
         let other = json!({ "key_in_sync": false, "key_fingerprint": "7f3a" });
         assert_eq!(node(other), "a service alive 1.0.0; another messenger key: 7f3a");
         let link = json!({ "link": { "state": "down", "error": "refused\u{7}" } });

@@ -33,6 +33,7 @@ struct NodesPage {
     standbys: Phrase,
     asked: Option<Phrase>,
     nodes: Vec<NodeRow>,
+    encryption_key: Phrase,
 }
 
 struct NodeRow {
@@ -164,6 +165,7 @@ async fn page(web: &WebState, frame: Frame, typed: Option<Typed<'_>>) -> Result<
             }
         }),
         nodes: rows.collect(),
+        encryption_key: EN.encryption_key.with("id", web.store.encryption_key_id()),
     })
 }
 
@@ -181,7 +183,7 @@ fn row(node: &Node, cluster: &Cluster) -> NodeRow {
         word,
         heartbeat: ago(node.heartbeat_at),
         started: stamp(node.started_at),
-        other_version: node.version != env!("CARGO_PKG_VERSION"),
+        other_version: cluster.has_other_version(node),
         other_key: cluster.has_other_key(node),
         hears: false,
         is_primary,

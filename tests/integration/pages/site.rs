@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
 use switchboard::auth::password::Passwords;
 use switchboard::auth::sign_in::SignIn;
 use switchboard::base::clock::{Clock as _, SharedClock, SystemClock, Timestamp};
@@ -48,7 +50,7 @@ pub(crate) struct Site {
     pub(crate) web: Arc<Web>,
     pub(crate) store: Store,
     shutdown: Shutdown,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Drop for Site {
@@ -130,7 +132,7 @@ impl Site {
             shutdown: shutdown.clone(),
             viewers: switchboard::web::viewer::Viewers::new(base),
         });
-        let site = Self { router: router(Arc::clone(&web)), web, store, shutdown, _data: data };
+        let site = Self { router: router(Arc::clone(&web)), web, store, shutdown, data };
         site.fill().await;
         if with_service {
             let mut status = site.web.messenger.status();
@@ -138,6 +140,14 @@ impl Site {
             tokio::time::timeout(Duration::from_secs(10), live).await.unwrap().unwrap();
         }
         site
+    }
+
+    /// Changes the database, as another program would.
+    pub(crate) async fn change(&self, statement: &'static str) {
+        let file = SqliteConnectOptions::new().filename(self.data.path().join("data/switchboard.db"));
+        let mut connection = SqliteConnection::connect_with(&file).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// Asks, as a browser on our own pages would.

@@ -120,7 +120,10 @@ async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nod
     names_the_way_out(&text);
 
     std::fs::write(&file, right).unwrap();
-    assert_eq!(data.open().await.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
+    let store = data.open().await;
+    assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
+    // what pages show is what the refusal said
+    assert!(text.contains(&format!("sealed with (id {})", store.encryption_key_id())), "{text}");
 }
 
 #[tokio::test]
