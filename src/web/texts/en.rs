@@ -212,7 +212,7 @@ texts! {
     service_well: "{node} lives; heartbeat {when}", service_gone: "{node} gave its last sign of life {when}",
     service_never: "none has ever started with this database",
     service_fix: "Start one: switchboard run --role service (or --role all), with the same data directory.",
-    messenger_well: "linked with {node} at {where}; an answer takes {took}",
+    messenger_well: "linked with {node} at {where}, protocol version {version}; an answer takes {took}",
     messenger_fix: "See that a service node runs and listens at {where}; then press Reconnect on Service Status.",
     messenger_key_fix: "Both ends have to use one key, and take up a new one within seconds. If this stays, one of them has it fixed by its own flag, environment or file: the Nodes page names it.",
     services_well: "{nodes} live", part_standby: "Standby", part_alone: "none", part_clock: "Clock",

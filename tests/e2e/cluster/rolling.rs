@@ -1,6 +1,7 @@
-//! The whole cluster is restarted node by node, under load.
+//! The whole cluster is restarted node by node, under load: with the same build, and into the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +34,46 @@ async fn a_rolling_restart_of_every_node_fails_no_request_and_loses_no_run_and_n
         busy.restart_service(number).await;
     }
     busy.end("restart").await;
+}
+
+/// At one time or another every kind of link is there, and a primary of either build is followed by one of the other.
+#[tokio::test]
+#[ignore = "scripts/test starts PostgreSQL and builds the next build"]
+async fn a_rolling_restart_into_the_next_build_fails_nothing_and_each_link_speaks_the_newest_version_both_know() {
+    let next = std::env::var_os("SWITCHBOARD_NEXT_BIN").map(PathBuf::from);
+    let next = next.expect("SWITCHBOARD_NEXT_BIN: the next build of the program; scripts/build-next makes it");
+    let mut busy = Busy::start().await;
+    let old = busy.protocol(0).await;
+    let new = old + 1;
+    busy.speak([old, old, old]).await;
+
+    busy.webs[0].becomes(&next);
+    busy.restart_web(0).await;
+    busy.speak([old, old, old]).await;
+
+    // beside the primary of the old build stands one of the new; then the new one leads
+    busy.services[1].becomes(&next);
+    busy.restart_service(1).await;
+    busy.speak([old, old, old]).await;
+    busy.hand_over_to(1).await;
+    busy.speak([new, old, old]).await;
+    busy.webs[1].becomes(&next);
+    busy.restart_web(1).await;
+    busy.speak([new, new, old]).await;
+
+    // a new primary that ends is followed by the old one, and that by the new one
+    busy.restart_service(1).await;
+    busy.speak([old, old, old]).await;
+    busy.services[0].becomes(&next);
+    busy.restart_service(0).await;
+    busy.speak([new, new, old]).await;
+
+    busy.webs[2].becomes(&next);
+    busy.restart_web(2).await;
+    busy.speak([new, new, new]).await;
+    let versions = busy.versions().await;
+    assert!(versions.len() == 1 && !versions.contains(env!("CARGO_PKG_VERSION")), "{versions:?}");
+    busy.end("restart into the next build").await;
 }
 
 /// Two service nodes and three web nodes behind a balancer, where pages and runs of `count` are asked for all the time, and the
@@ -101,6 +142,13 @@ impl Busy {
         self.browser.page("/status").await;
     }
 
+    /// Makes this service node the primary, as an administrator would.
+    async fn hand_over_to(&mut self, number: usize) {
+        let id = self.cluster.id(&self.services[number]).await;
+        self.cluster.command(&["hand-over", &id], "").await.good();
+        self.until_leads(number).await;
+    }
+
     /// Which service node is primary.
     async fn leader(&self) -> usize {
         let holder = eventually("a primary", async || self.cluster.primary().await).await;
@@ -119,6 +167,32 @@ impl Busy {
             so(runs.iter().any(|run| run.id > before && run.node.as_ref() == Some(&id) && run.outcome.is_some()))
         })
         .await;
+    }
+
+    /// The version of the protocol that a web node speaks with the primary.
+    async fn protocol(&self, web: usize) -> u64 {
+        let primary = self.cluster.id(&self.services[self.leader().await]).await;
+        let robot = self.cluster.robot(&self.webs[web].url()).await;
+        let look = async || {
+            let messenger = &robot.status().await?["messenger"];
+            so(messenger["peer"] == primary.as_str())?;
+            messenger["protocol"].as_u64()
+        };
+        eventually(&format!("a link of web node {web} to {primary}"), look).await
+    }
+
+    /// Fails unless the web nodes speak these versions of the protocol with the primary.
+    async fn speak(&self, versions: [u64; 3]) {
+        for (web, version) in versions.into_iter().enumerate() {
+            assert_eq!(self.protocol(web).await, version, "web node {web}");
+        }
+    }
+
+    /// The versions of the program that run.
+    async fn versions(&self) -> BTreeSet<String> {
+        let nodes = self.cluster.robot(&self.balancer.url).await.get("/api/nodes").await["nodes"].clone();
+        let nodes = nodes.as_array().unwrap().iter();
+        nodes.map(|node| node["version"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Ends it: no request failed, no run is lost or was doubled, no line is lost or was repeated.
