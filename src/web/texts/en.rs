@@ -53,7 +53,7 @@ texts! {
     reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
     paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_unled: "no node is primary yet", reason_disabled: "by {by}",
-    running_for: "began {when}", was_running: "began {when}; not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
+    running_for: "began {when}", unheard: "not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
     steps_of: "{done} of {total} · {text}", done_about: "done about {when}", usually: "usually {duration}",
     ending: "{who} asked to end it", queue: "{n} queued|{n} queued",
     skipped: "{n} time skipped|{n} times skipped",
