@@ -81,7 +81,7 @@ texts! {
     text_draining: "ended: this node is being stopped; ask again",
     text_unread: "ended: the lines that were kept can't be read now; ask again",
     text_without_kept: "lines that were kept can't be read now and may be missing here; ask again for all",
-    search_bad: "The search was left out: {why}.",
+    search_bad: "The search is left out until it is corrected: {why}.",
     no_script: "Without scripts this page stands still: load it again to see what happened since.",
 
     // dispatchers and executions
