@@ -178,6 +178,8 @@ class LogView {
     }
     const [epoch, seq] = (this.section.dataset.since || '').split(':');
     this.inForce = this.filter();
+    // a search that is none was left out by the server, and it says so: without it these lines are followed, too
+    if (this.control('q')?.hasAttribute('aria-invalid')) this.inForce.q = '';
     this.intake.restart(epoch && seq ? { epoch, seq: Number(seq) } : null, this.level());
     for (let number = this.rows.first; number < this.rows.end; number += 1) {
       const row = this.rows.get(number);

@@ -10,7 +10,7 @@ use crate::api::error::ApiError;
 use crate::api::executions;
 use crate::api::request::{Answer, Call};
 use crate::api::status::PATIENCE;
-use crate::api::types::logs::{GapItem, LogItem, LogsAnswer};
+use crate::api::types::logs::{GapItem, LogItem, LogsAnswer, MOST};
 use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
 use crate::live::filter::{LineFilter, Missed};
 use crate::live::hub::Lines;
@@ -21,8 +21,6 @@ use crate::store::logs::{KeptFilter, KeptRow};
 
 /// How many lines an answer holds, unless it is asked for another number.
 const DEFAULT_LIMIT: u32 = 200;
-/// How many it holds at most.
-const MOST: u32 = 1_000;
 
 /// For one answer so many steps are made at most: where hardly a line matches, the next one goes on.
 const MOST_STEPS: usize = 16;

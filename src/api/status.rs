@@ -147,6 +147,7 @@ fn messenger(link: &LinkStatus) -> MessengerStatus {
         since: link.since,
         endpoint: link.endpoint.clone(),
         peer: link.peer.as_ref().map(|peer| peer.node.clone()),
+        protocol: link.peer.as_ref().map(|peer| peer.version),
         error: link.error.clone(),
         attempts: link.attempts,
         next_attempt_at: link.next_attempt_at,

@@ -1,11 +1,16 @@
 //! The command line: what can be said on it, and what it means.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::RangedI64ValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, value_parser};
 use secrecy::SecretString;
 
+use crate::api::types::logs::MOST;
 use crate::config::base_path::BasePath;
 use crate::model::node::Role;
 use crate::model::user::{ServiceRole, UserName};
@@ -94,9 +99,12 @@ pub enum Command {
     },
     /// Show the newest lines of the log.
     Logs {
-        /// Go on showing lines as they come.
+        /// Go on showing lines as they come, after the newest ones.
         #[arg(long, short)]
         follow: bool,
+        /// How many of the newest lines, at most 1000; with --follow 0 shows only what comes.
+        #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 200, value_parser = lines_at_once())]
+        lines: u32,
         /// As JSON, one object per line.
         #[arg(long)]
         json: bool,
@@ -298,7 +306,52 @@ pub enum SettingsCommand {
     },
 }
 
+/// Options that stand with every command and mean something only where a node is started or checked.
+const OF_A_NODE: [&str; 5] = ["listen", "advertise", "base_path", "tls_cert", "tls_key"];
+
+/// Those that mean something only where a node is asked.
+const OF_ASKING: [&str; 2] = ["url", "ca_file"];
+
 impl Cli {
+    /// Reads a command line.
+    ///
+    /// # Errors
+    /// If it does not say what to do; if it says an option that means nothing to the command (a variable of the environment is for
+    /// whatever is started there); or if help or the version is wanted.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut program = Self::command();
+        let matches = program.try_get_matches_from_mut(line)?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut program))?;
+        match cli.meaningless(&matches) {
+            Some(text) => Err(program.error(ErrorKind::ArgumentConflict, text)),
+            None => Ok(cli),
+        }
+    }
+
+    /// What is wrong with an option on the line that the command does not know.
+    fn meaningless(&self, matches: &ArgMatches) -> Option<String> {
+        use Command::{Backup, CheckConfig, Completions, ConfigDoc, Doctor, Migrate, Openapi, Run};
+
+        let (is_node, asks) = match &self.command {
+            None | Some(Run { .. } | CheckConfig { .. }) => (true, false),
+            Some(Migrate | Backup { .. } | Doctor { .. } | Openapi | ConfigDoc | Completions { .. }) => (false, false),
+            Some(_) => (false, true),
+        };
+        let command = matches.subcommand_name().unwrap_or("run");
+        let said = |names: &[&str]| {
+            let name = names.iter().find(|name| matches.value_source(name) == Some(ValueSource::CommandLine))?;
+            Some(format!("--{}", name.replace('_', "-")))
+        };
+        if let Some(option) = said(&OF_ASKING).filter(|_| !asks) {
+            return Some(format!(
+                "`{command}` works on this machine and knows no {option}: that is for commands that ask a node, as `status` \
+                 and `logs`"
+            ));
+        }
+        let option = said(&OF_A_NODE).filter(|_| !is_node)?;
+        Some(format!("`{command}` knows no {option}: that is for `run` and `check-config`"))
+    }
+
     /// What to do, and every option for it: the flags that fix settings may stand before and after the command.
     #[must_use]
     pub fn take_apart(self) -> (Global, Command) {
@@ -312,14 +365,16 @@ impl Cli {
     }
 }
 
+fn lines_at_once() -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(..=i64::from(MOST))
+}
+
 fn parse_role(text: &str) -> Result<Role, crate::model::node::BadRole> {
     text.parse()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -338,6 +393,45 @@ mod tests {
             let (global, _) = Cli::try_parse_from(&line).unwrap().take_apart();
             assert_eq!(global.set, expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn an_option_that_means_nothing_to_a_command_is_refused_wherever_it_stands() {
+        for (line, expected) in [
+            ("--url http://h run", Some("`run` works on this machine and knows no --url:")),
+            ("run --url http://h", Some("`run` works on this machine and knows no --url:")),
+            ("--url http://h", Some("`run` works on this machine and knows no --url:")),
+            ("check-config --ca-file f", Some("`check-config` works on this machine and knows no --ca-file:")),
+            ("backup --url http://h", Some("`backup` works on this machine and knows no --url:")),
+            ("doctor --url http://h", Some("`doctor` works on this machine and knows no --url:")),
+            ("status --listen 127.0.0.1:1", Some("`status` knows no --listen: that is for `run`")),
+            ("--base-path /x user list", Some("`user` knows no --base-path:")),
+            ("logs --url http://h --ca-file f", None),
+            ("--listen 127.0.0.1:1 --base-path /x", None),
+            ("check-config --listen 127.0.0.1:1 --data d", None),
+            ("--data d openapi", None),
+        ] {
+            let read = Cli::read(std::iter::once("switchboard").chain(line.split(' ')));
+            let said = read.err().map(|error| (error.kind(), error.to_string()));
+            match (said, expected) {
+                (None, None) => {}
+                (Some((ErrorKind::ArgumentConflict, said)), Some(expected)) if said.contains(expected) => {}
+                (said, expected) => panic!("{line}: {said:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn how_many_lines_are_shown_has_a_bound() {
+        let lines = |line: &str| match Cli::read(line.split(' ')).map(|cli| cli.command) {
+            Ok(Some(Command::Logs { lines, .. })) => Ok(lines),
+            Ok(_) => panic!("{line} is about lines"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(lines("switchboard logs"), Ok(200));
+        assert_eq!(lines("switchboard logs -n 7 -f"), Ok(7));
+        assert_eq!(lines("switchboard logs --lines 0 --follow"), Ok(0));
+        assert!(lines("switchboard logs -n 1001").unwrap_err().contains("1001 is not in 0..=1000"));
     }
 
     #[test]

@@ -146,6 +146,8 @@ struct Row<'a> {
 struct Running {
     execution: i64,
     going: Phrase,
+    /// Whether it is known to go on.
+    live: bool,
     percent: Option<u8>,
     steps: Option<Phrase>,
     end: Option<Phrase>,
@@ -157,7 +159,8 @@ struct Last {
     outcome: &'static str,
     word: &'static str,
     when: Html,
-    took: String,
+    took: Option<String>,
+    /// With how long it usually takes; or that nobody knows how long it took.
     compared: Option<Phrase>,
 }
 
@@ -194,10 +197,13 @@ impl<'a> Row<'a> {
                 outcome: bar.outcome.as_str(),
                 word: words::outcome(bar.outcome),
                 when: ago(bar.finished_at),
-                took: bar.duration().map_or_else(|| EN.duration_unknown.to_owned(), length),
-                compared: median
-                    .filter(|_| d.recent.len() > 1)
-                    .map(|median| EN.usually.with("duration", length(median))),
+                took: bar.duration().map(length),
+                compared: match bar.duration() {
+                    None => Some(EN.duration_unknown.into()),
+                    Some(_) => {
+                        median.filter(|_| d.recent.len() > 1).map(|median| EN.usually.with("duration", length(median)))
+                    }
+                },
             }),
             next: d.next_at.map(|at| if live && !d.stopping { ago(at) } else { due(at, now) }),
             chart: chart::bars(&d.recent, chart::SMALL, base),
@@ -219,6 +225,11 @@ impl<'a> Row<'a> {
 }
 
 impl Running {
+    /// Whether there is anything to tell of it but that it goes on.
+    fn has_more(&self) -> bool {
+        self.steps.is_some() || self.end.is_some() || self.ending.is_some()
+    }
+
     fn of(run: &Run, median: Option<Duration>, live: bool, now: Timestamp) -> Self {
         let elapsed = now.since(run.started_at);
         let by_progress = run
@@ -234,12 +245,8 @@ impl Running {
             .map(|median| EN.usually.with("duration", length(median)));
         Self {
             execution: run.execution.0,
-            going: if live {
-                EN.running_for.markup("when", ago(run.started_at))
-            } else {
-                // nobody knows whether it goes on
-                EN.was_running.markup("when", ago(run.started_at))
-            },
+            going: EN.running_for.markup("when", ago(run.started_at)),
+            live,
             percent: run.progress.as_ref().map(Progress::percent),
             steps: run.progress.as_ref().map(|progress| match progress.text.as_deref() {
                 Some(text) => EN.steps_of.with("done", progress.done).with("total", progress.total).with("text", text),
@@ -282,7 +289,7 @@ fn reason(d: &DispatcherState, live: bool, now: Timestamp) -> Phrase {
 /// When something was to happen that only the service node can do, and it can't be reached.
 fn due(at: Timestamp, now: Timestamp) -> Html {
     let text = if at < now { EN.was_due } else { EN.is_due };
-    Html::rendered(text.markup("when", ago(at)).to_string())
+    Html::rendered(format!("<span>{}</span>", text.markup("when", ago(at))))
 }
 
 #[cfg(test)]
@@ -390,7 +397,7 @@ mod tests {
         );
         assert_eq!(late.matches("was due <time").count(), 2, "as reason and as next run: {late}");
         let failing = row(&Activity::Failing { next_attempt: Some(NOW) }, false, 90);
-        assert!(failing.contains("failed 2 times in a row; the next attempt was due <time"), "{failing}");
+        assert!(failing.contains("failed 2 times in a row; the next attempt <span>was due <time"), "{failing}");
         assert!(!failing.contains("next attempt <time"), "{failing}");
     }
 

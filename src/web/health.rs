@@ -180,12 +180,15 @@ fn settings(troubles: &[Trouble]) -> Part {
 fn messenger(link: &LinkStatus) -> Part {
     match link.state {
         LinkState::Live => {
-            let node = link.peer.as_ref().map(|peer| peer.node.to_string()).unwrap_or_default();
-            let took = link.latency.map_or_else(|| "–".to_owned(), length);
-            good(
-                EN.part_messenger,
-                EN.messenger_well.with("node", node).with("where", &link.endpoint).with("took", took),
-            )
+            let peer = link.peer.as_ref();
+            let known = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+            let well = EN
+                .messenger_well
+                .with("node", known(peer.map(|peer| peer.node.to_string())))
+                .with("where", &link.endpoint)
+                .with("version", known(peer.map(|peer| peer.version.to_string())))
+                .with("took", known(link.latency.map(length)));
+            good(EN.part_messenger, well)
         }
         LinkState::Connecting | LinkState::Down => {
             let cause = link.error.as_deref().unwrap_or(EN.link_no_cause);

@@ -67,6 +67,30 @@ test('a search that is none is said beside its field, and what was followed goes
   await page.context().close();
 });
 
+test('a page that is opened with a search that is none says so, and follows without it', async () => {
+  await robot.finished('chatty');
+  const page = await stage.page('/status?source=chatty&q=a(b');
+  await alive(page);
+  const fault = page.locator('#log-fault');
+  const newest = () => page.evaluate(() => Number([...document.querySelectorAll('#log-lines > li[data-seq]')].at(-1)?.dataset.seq ?? 0));
+  const before = await newest();
+  assert.ok(before > 0, 'lines are there');
+  await robot.finished('failing');
+  await robot.finished('chatty');
+  await eventually('lines that come', async () => (await newest()) > before);
+  assert.match(await fault.textContent(), /left out until it is corrected: .*unclosed/);
+  assert.equal(await page.getAttribute('#log-q', 'aria-invalid'), 'true');
+  assert.ok(!(await rows(page).allTextContents()).some((text) => text.includes('failing')), 'the rest of the filter is in force');
+  await picture(page, 'log-opened-with-bad-search');
+  await page.fill('#log-q', 'chatty 7$');
+  await eventually('only lines that match', async () => {
+    const shown = await rows(page).allTextContents();
+    return shown.length > 0 && shown.every((text) => text.endsWith('chatty 7'));
+  });
+  assert.equal(await fault.isVisible(), false);
+  await page.context().close();
+});
+
 test('after a good filter and a bad one in quick succession the good one is in force', async () => {
   const page = await stage.page();
   await alive(page);

@@ -13,6 +13,7 @@ let service;
 
 before(async () => {
   stage = new Stage(({ writer, folder }) => [
+    job('fails', ['bash', '-c', 'exit 3']),
     job('hello', ['sleep', '0.4']),
     job('long', ['bash', '-c', 'echo "::progress 3/10 indexing"; sleep 600']),
     job('waits', ['bash', '-c', `echo it began; until [ -e ${folder}/go-on ]; do sleep 0.05; done; echo it is over`]),
@@ -113,7 +114,7 @@ const middle = async (page, selector) => {
 test('double clicks on two rows run each once, and nothing moves under the pointer', async () => {
   const page = await stage.page();
   // both rows are in sight: the mouse is told where to go, and does not scroll
-  await page.setViewportSize({ width: 1440, height: 1400 });
+  await page.setViewportSize({ width: 1280, height: 1400 });
   await alive(page);
   const [first, second] = ['hello', 'wild'];
   const button = (name) => `button[formaction="/dispatchers/${name}/run"]`;
@@ -138,6 +139,46 @@ test('double clicks on two rows run each once, and nothing moves under the point
   assert.deepEqual(await middle(page, button(second)), two, 'when the runs have ended');
   for (const name of [first, second]) assert.equal((await robot.executions(name)).length, before[name] + 1, name);
   assert.deepEqual(page.context().complaints, []);
+  await page.context().close();
+});
+
+test('no length of time makes a row higher', async () => {
+  for (const name of ['hello', 'hello', 'fails']) await robot.finished(name);
+  await robot.act('long', 'run');
+  await robot.act('often', 'pause');
+  const page = await stage.page();
+  await alive(page);
+  for (const row of ['#d-fails.state-failing .failure', '#d-long.state-running progress', '#d-often.state-paused', '#d-hello.state-idle']) {
+    await page.waitForSelector(row);
+  }
+  // every time in the rows is so far away, and every length that was measured so long; gives the rows' heights
+  const heights = (seconds, text) => page.evaluate(async ([away, length]) => {
+    const { showTimes } = await import(new URL('times.js', document.querySelector('script[src*="live.js"]').src));
+    const now = Date.now();
+    for (const time of document.querySelectorAll('#dispatchers time')) {
+      time.former ??= Date.parse(time.dateTime);
+      time.dateTime = new Date(now + (time.former > now ? away : -away) * 1000).toISOString();
+    }
+    for (const took of document.querySelectorAll('#dispatchers .number')) if (/ m?s$/.test(took.former ??= took.textContent)) took.textContent = length;
+    for (const usual of document.querySelectorAll('#dispatchers :is(.c-last, .run) .soft')) {
+      if (/^usually/.test(usual.textContent)) usual.textContent = `usually ${length}`;
+    }
+    showTimes();
+    return [...document.querySelectorAll('#dispatchers > tr')].map((row) => `${row.id} ${row.getBoundingClientRect().height}`);
+  }, [seconds, text]);
+  for (const width of [1440, 1280, 1024, 800]) {
+    await page.setViewportSize({ width, height: 1400 });
+    const short = await heights(3, '3 ms');
+    assert.ok(short.length >= 8, short.join(', '));
+    for (const [seconds, text] of [[59, '59 s'], [599, '9 min 59 s'], [86_399, '23 h 59 min'], [1_000_000, '11 d 13 h']]) {
+      assert.deepEqual(await heights(seconds, text), short, `${width} px wide, ${text}`);
+      await picture(page, `status-${width}-${seconds}`);
+    }
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `nothing scrolls sideways at ${width} px`);
+  }
+  await robot.act('often', 'resume');
+  await robot.act('long', 'cancel');
+  await page.waitForSelector('#d-long:not(.state-running)');
   await page.context().close();
 });
 

@@ -184,3 +184,49 @@ async fn a_token_that_is_taken_away_ends_it_with_words() {
     assert_eq!(late.end().await.code(), Some(1));
     eventually("the reason", async || so(late.stderr.text().contains("SWITCHBOARD_TOKEN is not valid"))).await;
 }
+
+#[tokio::test]
+async fn as_many_of_the_newest_lines_as_wanted_come_first() {
+    let stage = Stage::new().await;
+    let script = "for n in {1..30}; do echo line $n of $SWITCHBOARD_EXECUTION; done";
+    let config = Jobs::default().command("count", &["bash", "-c", script]).save(&stage);
+    let node = stage.node().config(config).ready().await;
+    let robot = stage.robot(&node.url()).await;
+    robot.until_live(PATIENCE).await;
+    let token = stage.token("far", "admin_viewer").await;
+    // gives all lines there are once a run has ended, of which the last line is
+    let ran = async || {
+        let run = robot.run("count").await;
+        robot.until_ended(run).await;
+        eventually("the run's last line", async || {
+            let all = stage.run(&["logs", "--source", "count", "-n", "1000"]).await.good();
+            let lines: Vec<String> = all.lines().map(str::to_owned).collect();
+            let last = lines.iter().rposition(|line| line.ends_with(&format!("line 30 of {run}")))?;
+            lines[last..].iter().any(|line| line.contains("ended after")).then_some(lines)
+        })
+        .await
+    };
+    for far in [None, Some((&node, token.as_str()))] {
+        let logs = |more: &[&str]| Follower::start(&stage, far, &[&["logs", "--source", "count"], more].concat());
+        let before = ran().await;
+        let mut seven = logs(&["-n", "7"]);
+        assert_eq!(seven.end().await.code(), Some(0), "{}", seven.stderr.text());
+        let newest = |count: usize| &before[before.len() - count..];
+        eventually("the newest seven", async || so(seven.stdout.lines() == newest(7))).await;
+        let (three, later) = (logs(&["--follow", "-n", "3"]), logs(&["--follow", "--lines", "0"]));
+        eventually("the newest three", async || so(three.stdout.lines() == newest(3))).await;
+        let after = ran().await;
+        let all = &after[before.len() - 3..];
+        eventually("what came after them", async || so(three.stdout.lines() == all)).await;
+        eventually("what comes", async || {
+            ran().await;
+            so(!later.stdout.lines().is_empty())
+        })
+        .await;
+        let told = later.stdout.lines();
+        assert!(told.iter().all(|line| !before.contains(line)), "nothing from before: {told:?}");
+    }
+    let many = stage.run(&["logs", "-n", "1001"]).await;
+    assert_eq!(many.code, Some(64), "{}", many.stderr);
+    assert!(many.stderr.contains("1001 is not in 0..=1000"), "{}", many.stderr);
+}

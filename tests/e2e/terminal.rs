@@ -230,6 +230,20 @@ async fn what_works_on_files_refuses_an_address() {
 }
 
 #[tokio::test]
+async fn a_node_is_not_started_by_a_command_line_that_names_another() {
+    let stage = Stage::new().await;
+    for arguments in [&["--url", "http://127.0.0.1:9", "run"] as &[&str], &["--url", "http://127.0.0.1:9"]] {
+        let done = stage.run(arguments).await;
+        assert_eq!(done.code, Some(64), "{arguments:?}: {}", done.stderr);
+        assert!(done.stderr.contains("`run` works on this machine and knows no --url"), "{}", done.stderr);
+    }
+    assert!(!stage.data().exists());
+    // what is in the environment is for the commands that jobs give
+    let mut node = stage.node().variable("SWITCHBOARD_URL", "http://127.0.0.1:9").ready().await;
+    assert!(node.runs());
+}
+
+#[tokio::test]
 async fn an_address_that_is_none_and_a_token_that_is_empty_are_named() {
     let ask = async |url: &str, token: &str| {
         run(bare_command().args(["--url", url, "status"]).env("SWITCHBOARD_TOKEN", token), "").await

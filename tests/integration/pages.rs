@@ -272,7 +272,7 @@ async fn service_status_shows_every_state_with_its_reason_and_the_log() {
     let found = site.get("/status?q=permission", Some(&admin)).await.body;
     assert!(found.contains("Permission denied") && !found.contains("no space left"));
     let bad = site.get("/status?q=%28", Some(&admin)).await;
-    assert!(bad.status == StatusCode::OK && bad.body.contains("The search was left out"));
+    assert!(bad.status == StatusCode::OK && bad.body.contains("The search is left out until it is corrected"));
     let none = site.get("/status?q=nowhere", Some(&admin)).await.body;
     assert!(none.contains("No line matches the filter.") && none.contains("Clear the filter"));
 }

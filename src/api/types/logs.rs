@@ -7,6 +7,9 @@ use crate::base::clock::Timestamp;
 use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
 use crate::model::log_entry::{Level, Stream};
 
+/// How many lines an answer holds at most.
+pub const MOST: u32 = 1_000;
+
 /// Lines of the log.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct LogsAnswer {

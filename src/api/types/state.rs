@@ -39,6 +39,8 @@ pub struct MessengerStatus {
     /// Who is there, while it is live.
     #[schema(value_type = Option<String>)]
     pub peer: Option<NodeId>,
+    /// The version of the messenger's protocol that is spoken with it, while it is live: the newest that both know.
+    pub protocol: Option<u8>,
     /// Why it is not live.
     pub error: Option<String>,
     /// Failed attempts since it was last live.

@@ -183,6 +183,9 @@ impl Door {
         match answer["error"]["message"].as_str() {
             // what was said on the command line can't be had: as bad as a bad option
             Some(message) if status == StatusCode::BAD_REQUEST => Err(Problems(refused(&answer, message)).into()),
+            Some(message) if status == StatusCode::UNAUTHORIZED => {
+                bail!("the token in SWITCHBOARD_TOKEN is not valid: {message}")
+            }
             Some(message) => bail!("{message}"),
             None => bail!("the node answered {status}"),
         }

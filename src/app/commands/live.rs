@@ -37,8 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) enum Wanted {
     /// Whether anything changed in the status.
     Status,
-    /// Lines that pass.
-    Lines(Wish),
+    /// Lines that pass, after a place if there is one.
+    Lines(Wish, Option<Cursor>),
 }
 
 /// The messages of a node as they come.
@@ -108,9 +108,9 @@ impl Beside {
         let mut tab = Tab::default();
         match wanted {
             Wanted::Status => tab.follow_status(0, None),
-            Wanted::Lines(wish) => {
+            Wanted::Lines(wish, at) => {
                 let wanted = wish::check(&wish).map_err(|wrong| anyhow::anyhow!("{}: {}", wrong.field, wrong.text))?;
-                tab.follow_log(wanted, None);
+                tab.follow_log(wanted, at);
             }
         }
         Ok(Self {
@@ -159,7 +159,7 @@ impl Beside {
 pub struct Far<'a> {
     way: Way<'a>,
     wanted: Wanted,
-    /// The place after the last line that was told.
+    /// The place after the last line that was told; before that, where it is to begin.
     at: Option<Cursor>,
     socket: Option<Socket>,
     backoff: Backoff,
@@ -170,7 +170,8 @@ pub struct Far<'a> {
 impl<'a> Far<'a> {
     async fn open(way: Way<'a>, wanted: Wanted) -> anyhow::Result<Self> {
         let backoff = Backoff::new(FIRST_DELAY, MOST_DELAY);
-        let mut far = Self { way, wanted, at: None, socket: None, backoff, try_at: Instant::now(), complained: false };
+        let at = if let Wanted::Lines(_, at) = &wanted { *at } else { None };
+        let mut far = Self { way, wanted, at, socket: None, backoff, try_at: Instant::now(), complained: false };
         match far.connect().await {
             Ok(socket) => far.socket = Some(socket),
             Err(ended) => anyhow::bail!("{}", ended.text()),
@@ -224,7 +225,7 @@ impl<'a> Far<'a> {
     async fn connect(&self) -> Result<Socket, Ended> {
         let subscription = match &self.wanted {
             Wanted::Status => json!({ "t": "sub", "topic": "status" }),
-            Wanted::Lines(wish) => {
+            Wanted::Lines(wish, _) => {
                 let mut subscription = json!(wish);
                 subscription["t"] = "sub".into();
                 subscription["topic"] = "log".into();

@@ -11,18 +11,17 @@ use crate::app::commands::door::{Door, segment};
 use crate::app::commands::live::{Live, Wanted};
 use crate::app::commands::{complain, tell};
 use crate::base::clock::Timestamp;
-use crate::base::id::{Epoch, ExecutionId, NodeId};
+use crate::base::id::{Cursor, Epoch, ExecutionId, NodeId};
 use crate::base::visible::visible;
 use crate::live::filter::{LineFilter, Missed};
 use crate::model::log_entry::{Level, LogGap, Stream};
 use crate::web::viewer::wire::Wish;
 
-/// How many lines are shown at first.
-const LINES: u32 = 200;
-
 /// Which lines, and how they are shown.
 #[derive(Clone, Debug)]
 pub struct Shown {
+    /// So many of the newest.
+    pub lines: u32,
     /// Of this level and above.
     pub level: Level,
     /// Of this source only.
@@ -31,55 +30,70 @@ pub struct Shown {
     pub json: bool,
 }
 
-/// Shows lines: the newest ones, or without an end.
+/// Shows lines: the newest ones, or these and then without an end what comes.
 ///
 /// # Errors
 /// What the node refused, in its words; or that it can't be reached.
 pub async fn run(global: &Global, follow: bool, shown: &Shown) -> anyhow::Result<u8> {
     let door = Door::open(global).await?;
+    let shown = async {
+        match newest(&door, shown).await? {
+            Some(at) if follow => go_on(&door, shown, at).await,
+            _ => Ok(()),
+        }
+    };
     let ended = tokio::select! {
-        ended = async { if follow { go_on(&door, shown).await } else { once(&door, shown).await } } => ended,
+        ended = shown => ended,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     door.close().await;
     ended.map(|()| 0)
 }
 
-async fn once(door: &Door, shown: &Shown) -> anyhow::Result<()> {
-    let mut path = format!("/api/logs?limit={LINES}&level={}", shown.level);
+/// Where lines go on; none before anything is known of them.
+type Place = Option<Cursor>;
+
+/// Shows the newest lines. None if nobody reads them any more.
+async fn newest(door: &Door, shown: &Shown) -> anyhow::Result<Option<Place>> {
+    // one at least, to learn what comes after it
+    let mut path = format!("/api/logs?limit={}&level={}", shown.lines.max(1), shown.level);
     if let Some(source) = &shown.source {
         let _ = write!(path, "&source={}", segment(source));
     }
     let answer: LogsAnswer = serde_json::from_value(door.call(Method::GET, &path, None).await?)?;
+    if shown.lines == 0 {
+        return Ok(Some(answer.next));
+    }
     if let Some(gap) = &answer.gap {
         lost(gap.from, gap.to, &Missed { by_level: gap.by_level, unknown: gap.unknown });
     }
-    let mut before: Option<&NodeId> = None;
+    let mut before: Option<&LogItem> = None;
     for line in &answer.lines {
-        if let Some(before) = before.replace(&line.node).filter(|before| *before != &line.node) {
-            complain(&restarted(&json!({ "node": line.node, "before": before })));
+        if let Some(before) = before.replace(line).filter(|before| before.epoch != line.epoch) {
+            complain(&restarted(&json!({ "node": line.node, "before": before.node })));
         }
+        // whoever read this is gone (`| head`): nobody is left to tell
         if !show(line, shown.json) {
-            break;
+            return Ok(None);
         }
     }
-    Ok(())
+    Ok(Some(answer.next))
 }
 
-async fn go_on(door: &Door, shown: &Shown) -> anyhow::Result<()> {
+/// Shows lines after a place as they come, until nobody reads them any more.
+async fn go_on(door: &Door, shown: &Shown, at: Place) -> anyhow::Result<()> {
     let wish = Wish {
         level: Some(shown.level.to_string()),
         sources: shown.source.iter().cloned().collect(),
         ..Wish::default()
     };
     let filter = LineFilter { level: Some(shown.level), ..LineFilter::default() };
-    let mut live = Live::open(door, Wanted::Lines(wish)).await?;
+    let mut live = Live::open(door, Wanted::Lines(wish, at)).await?;
     loop {
         let message = live.next().await?;
         match message["t"].as_str() {
             Some("log") => {
                 for row in message["rows"].as_array().into_iter().flatten() {
-                    // whoever read this is gone (`| head`): nobody is left to tell
                     if item(&message, row).is_some_and(|line| !show(&line, shown.json)) {
                         return Ok(());
                     }

@@ -17,8 +17,6 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::app::cli::{Cli, Command};
 use crate::app::configuration::Problems;
 use crate::base::chain::chain;
@@ -32,7 +30,7 @@ const USAGE: u8 = 64;
 #[must_use]
 pub fn main() -> ExitCode {
     guard::main_if_asked();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             // help and version come this way too; where they can't be printed nobody reads the reason either
@@ -67,8 +65,8 @@ async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::User(command) => users::run(&global, command).await,
         Command::Settings(command) => settings::run(&global, command).await,
         Command::Status { watch, json } => status::run(&global, watch, json).await,
-        Command::Logs { follow, json, level, source } => {
-            logs::run(&global, follow, &logs::Shown { level, source, json }).await
+        Command::Logs { follow, lines, json, level, source } => {
+            logs::run(&global, follow, &logs::Shown { lines, level, source, json }).await
         }
         Command::Trigger(named) => door::act(&global, door::Verb::Run, &named).await,
         Command::Pause(named) => door::act(&global, door::Verb::Pause, &named).await,

@@ -53,7 +53,7 @@ texts! {
     reason_failing_away: "failed once; the next attempt {due}; the service is away|failed {n} times in a row; the next attempt {due}; the service is away",
     paused_by: "paused by {who} {when}", is_due: "due {when}", was_due: "was due {when}",
     reason_overdue: "expected {when}", reason_standby: "primary is {node}", reason_unled: "no node is primary yet", reason_disabled: "by {by}",
-    running_for: "began {when}", was_running: "began {when}; not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
+    running_for: "began {when}", unheard: "not heard of since the service is away", progress_of: "Progress of run", steps: "{done} of {total}",
     steps_of: "{done} of {total} · {text}", done_about: "done about {when}", usually: "usually {duration}",
     ending: "{who} asked to end it", queue: "{n} queued|{n} queued",
     skipped: "{n} time skipped|{n} times skipped",
@@ -81,7 +81,7 @@ texts! {
     text_draining: "ended: this node is being stopped; ask again",
     text_unread: "ended: the lines that were kept can't be read now; ask again",
     text_without_kept: "lines that were kept can't be read now and may be missing here; ask again for all",
-    search_bad: "The search was left out: {why}.",
+    search_bad: "The search is left out until it is corrected: {why}.",
     no_script: "Without scripts this page stands still: load it again to see what happened since.",
 
     // dispatchers and executions
@@ -215,7 +215,7 @@ texts! {
     service_well: "{node} lives; heartbeat {when}", service_gone: "{node} gave its last sign of life {when}",
     service_never: "none has ever started with this database",
     service_fix: "Start one: switchboard run --role service (or --role all), with the same data directory.",
-    messenger_well: "linked with {node} at {where}; an answer takes {took}",
+    messenger_well: "linked with {node} at {where}, protocol version {version}; an answer takes {took}",
     messenger_fix: "See that a service node runs and listens at {where}; then press Reconnect on Service Status.",
     messenger_key_fix: "Both ends have to use one key, and take up a new one within seconds. If this stays, one of them has it fixed by its own flag, environment or file: the Nodes page names it.",
     part_links: "Links of web nodes", links_well: "{nodes} has a live link|{nodes} have live links",

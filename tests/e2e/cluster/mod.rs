@@ -7,6 +7,7 @@ mod clocks;
 mod failover;
 mod lines;
 mod live;
+mod rolling;
 mod trouble;
 
 use std::time::Duration;

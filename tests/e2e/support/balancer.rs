@@ -24,6 +24,9 @@ pub(crate) struct Balancer {
     log: Output,
 }
 
+/// In which header the balancer says which web node answered: `web1`.
+const ANSWERED_BY: &str = "x-answered-by";
+
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
@@ -47,6 +50,7 @@ impl Balancer {
         for number in 3..=nodes.len() {
             writeln!(text, "    server web{number} \"${{SWITCHBOARD_WEB{number}}}\"").unwrap();
         }
+        writeln!(text, "    http-response set-header {ANSWERED_BY} %s").unwrap();
         let mut command = program("haproxy");
         command.arg("-db").arg("-f").arg(stage.write("haproxy.cfg", &text)).env("SWITCHBOARD_BIND", bind);
         for (number, node) in (1..).zip(nodes) {
@@ -83,6 +87,16 @@ impl Balancer {
         })
         .await;
         balancer
+    }
+
+    /// Waits until it asks the web node of this number, counted from one: `haproxy` only.
+    pub(crate) async fn until_asks(&self, number: usize) {
+        let (asking, name) = (client(), format!("web{number}"));
+        eventually(&format!("{name} among those that are asked"), async || {
+            let answer = asking.get(format!("{}/sign-in", self.url)).send().await.ok()?;
+            so(answer.headers().get(ANSWERED_BY)? == name.as_str())
+        })
+        .await;
     }
 }
 

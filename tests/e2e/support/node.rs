@@ -12,9 +12,16 @@ use crate::support::browser::{Browser, client};
 use crate::support::output::Output;
 use crate::support::wait::{PATIENCE, eventually, so, within};
 
+/// The program of this build.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_switchboard");
+
 /// The program, without anything of ours from the environment.
 pub(crate) fn bare_command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    bare(Path::new(PROGRAM))
+}
+
+fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("SWITCHBOARD_")) {
             command.env_remove(name);
@@ -26,6 +33,7 @@ pub(crate) fn bare_command() -> Command {
 /// How a node is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Start {
+    program: PathBuf,
     data: PathBuf,
     config: Option<PathBuf>,
     listen: String,
@@ -40,6 +48,7 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) fn new(data: &Path) -> Self {
         Self {
+            program: PROGRAM.into(),
             data: data.to_owned(),
             config: None,
             listen: "127.0.0.1:0".to_owned(),
@@ -94,7 +103,7 @@ impl Start {
 
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
-        let mut command = bare_command();
+        let mut command = bare(&self.program);
         if let Some(line) = &self.mounts {
             let mut outer = unshare();
             outer.args(["sh", "-c", &format!("{line} && exec \"$@\""), "sh"]);
@@ -241,6 +250,11 @@ impl Node {
         let mut again = start.spawn();
         again.address = self.address;
         *self = again;
+    }
+
+    /// From its next start on it is this program.
+    pub(crate) fn becomes(&mut self, program: &Path) {
+        program.clone_into(&mut self.start.program);
     }
 
     /// Kills it and starts it again, without waiting until it is ready.
