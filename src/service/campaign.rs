@@ -20,6 +20,7 @@ use crate::service::lead::{Grip, Lead};
 use crate::service::term::{self, Term};
 use crate::store::error::Error;
 use crate::store::leadership::Leadership;
+use crate::store::nodes::{Beat, Double};
 
 /// Changes of the database are looked at so far apart at least: each run makes some.
 const APART: Duration = Duration::from_millis(250);
@@ -75,6 +76,8 @@ struct Look {
     leadership: Leadership,
     renewed: bool,
     others: bool,
+    /// The process that is this node now, if it is another.
+    double: Option<Double>,
 }
 
 impl Campaign {
@@ -144,10 +147,7 @@ impl Campaign {
     /// may be taken for dead.
     fn heed_deadline(&mut self) {
         if self.others && self.doubted_at() <= Instant::now() {
-            for ending in self.ending.iter_mut().filter(|ending| !ending.evicted) {
-                ending.evicted = true;
-                ending.grip.evict();
-            }
+            self.evict_former_terms();
         }
         if let Standing::Primary { lead, grip, evicted, .. } = &mut self.standing
             && !*evicted
@@ -164,6 +164,24 @@ impl Campaign {
         }
     }
 
+    fn evict_former_terms(&mut self) {
+        for ending in self.ending.iter_mut().filter(|ending| !ending.evicted) {
+            ending.evicted = true;
+            ending.grip.evict();
+        }
+    }
+
+    /// Another process is this node now, and has given up what runs here: nothing is taken back from it.
+    fn give_way(&mut self, double: &Double) {
+        let shutdown = &self.crew.parts.shutdown;
+        if !shutdown.is_stopping() {
+            tracing::error!("{double}; this process ends");
+            shutdown.give_up();
+        }
+        self.evict_former_terms();
+        self.step_down(true);
+    }
+
     /// One beat, and what follows from it.
     async fn step(&mut self) -> Result<(), Error> {
         self.ending.retain(|ending| !ending.task.is_finished());
@@ -178,6 +196,10 @@ impl Campaign {
         let deadline = own_term.into_iter().chain(self.doubt_ahead(sent)).min();
         let patience = deadline.map_or(stale / 2, |at| (stale / 2).min(at.saturating_duration_since(sent)));
         let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
+        if let Some(double) = &look.double {
+            self.give_way(double);
+            return Ok(());
+        }
         (self.others, self.beaten_at) = (look.others, sent);
         match &mut self.standing {
             Standing::Primary { grip, evicted, .. } if look.renewed => {
@@ -224,13 +246,21 @@ impl Campaign {
         let parts = &self.crew.parts;
         let fingerprint = self.keys.fingerprint();
         let mut transaction = parts.store.begin_unlocked().await?;
-        if !transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await? {
+        let id_file = self.crew.registered.id_file.as_deref();
+        let double = match transaction.beat_node(&parts.node, id_file, Some(&fingerprint), parts.clock.now()).await? {
+            Beat::Written => None,
             // somebody took it for dead and removed it
-            transaction.register_node(&self.crew.node(&fingerprint)).await?;
-        }
+            Beat::Unknown => {
+                transaction.register_node(&self.crew.node(&fingerprint)).await?;
+                None
+            }
+            Beat::Replaced(double) => Some(double),
+        };
         let renewed = match &self.standing {
-            Standing::Primary { lead, .. } => transaction.renew_lead(&parts.node, lead.fencing(), stale).await?,
-            Standing::Standby { .. } => false,
+            Standing::Primary { lead, .. } if double.is_none() => {
+                transaction.renew_lead(&parts.node, lead.fencing(), stale).await?
+            }
+            _ => false,
         };
         transaction.commit().await?;
         let now = parts.clock.now();
@@ -239,7 +269,7 @@ impl Campaign {
         let others = nodes.iter().any(|node| {
             node.id != parts.node && node.role.has_service() && now.since(node.heartbeat_at) < stale.max(GONE_FOR_GOOD)
         });
-        Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone })
+        Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone, double })
     }
 
     async fn take(&mut self, sent: Instant, stale: Duration, seen: &Leadership) -> Result<(), Error> {

@@ -37,6 +37,7 @@ fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
         key_fingerprint: Some("7f3a91c07f3a91c0".to_owned()),
         address: role.has_service().then(|| "10.0.0.7".to_owned()),
         address_override: None,
+        id_file: None,
     }
 }
 

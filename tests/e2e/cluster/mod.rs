@@ -3,6 +3,7 @@
 
 mod balanced;
 mod clocks;
+mod copied;
 mod failover;
 mod lines;
 mod live;
