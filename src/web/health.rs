@@ -35,16 +35,9 @@ pub(crate) struct Part {
 pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
     let asked = Instant::now();
     let answer = web.store.ping().await;
+    let took = asked.elapsed();
     let database = match &answer {
-        Ok(()) => {
-            let state = EN
-                .database_well
-                .with("where", &web.database)
-                .with("took", length(asked.elapsed()))
-                .with("size", mebibytes(web.store.database_bytes().await?))
-                .with("schema", web.store.schema_version().await?);
-            good(EN.part_database, state)
-        }
+        Ok(()) => database(web, took).await?,
         Err(error) => bad(EN.part_database, "{text}".with("text", error), EN.database_fix.into()),
     };
     let link = web.messenger.status().borrow().clone();
@@ -64,6 +57,22 @@ pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Pa
         work(web),
     ];
     Ok(parts.into_iter().chain(certificate).collect())
+}
+
+async fn database(web: &WebState, took: Duration) -> Result<Part, Problem> {
+    let newer = web.store.newer_program().await?;
+    let state = if newer.is_some() { EN.database_newer } else { EN.database_well }
+        .with("where", &web.database)
+        .with("took", length(took))
+        .with("size", mebibytes(web.store.database_bytes().await?))
+        .with("schema", web.store.schema_version().await?);
+    Ok(match newer {
+        None => good(EN.part_database, state),
+        Some(newer) => {
+            let fix = EN.database_newer_fix.with("own", env!("CARGO_PKG_VERSION"));
+            warn(EN.part_database, state.with("newer", newer), fix)
+        }
+    })
 }
 
 fn service(cluster: &Cluster) -> Part {

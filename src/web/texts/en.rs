@@ -209,6 +209,8 @@ texts! {
     part_work: "Dispatchers", part_well: "well", part_ill: "trouble", part_look: "look", part_unknown: "unknown",
     database_well: "{where}: {size}, schema {schema}; answered in {took}",
     database_fix: "See whether the disk is full and the data directory can be written by the user that runs Switchboard.",
+    database_newer: "{where}: {size}, schema {schema}, which Switchboard {newer} made; answered in {took}",
+    database_newer_fix: "Upgrade this web node. Its version, {own}, works on, but would not be started again on this schema.",
     service_well: "{node} lives; heartbeat {when}", service_gone: "{node} gave its last sign of life {when}",
     service_never: "none has ever started with this database",
     service_fix: "Start one: switchboard run --role service (or --role all), with the same data directory.",
