@@ -195,7 +195,7 @@ impl Campaign {
         };
         let deadline = own_term.into_iter().chain(self.doubt_ahead(sent)).min();
         let patience = deadline.map_or(stale / 2, |at| (stale / 2).min(at.saturating_duration_since(sent.instant)));
-        let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
+        let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::timed_out())??;
         if let Some(double) = &look.double {
             self.give_way(double);
             return Ok(());
@@ -280,7 +280,7 @@ impl Campaign {
             transaction.commit().await?;
             Ok(taken)
         };
-        let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::late())?;
+        let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::timed_out())?;
         let Some(fencing) = taken? else { return self.stand_by(seen).await };
         let (grip, lead) = Lead::begin(fencing, sent.plus(self.good_for(stale)));
         self.standing = Standing::Primary { lead, grip, term: None, evicted: false, handing_over: false };
@@ -309,7 +309,7 @@ impl Campaign {
         term.end();
         let to = to.as_ref().map_or_else(|| "another node".to_owned(), NodeId::to_string);
         tracing::info!("{by} wants {to} to be the primary: this node begins nothing more, what runs goes on");
-        timeout(patience, self.give_back(fencing, true)).await.map_err(|_| Error::late())??;
+        timeout(patience, self.give_back(fencing, true)).await.map_err(|_| Error::timed_out())??;
         self.step_down(false);
         Ok(())
     }
