@@ -68,6 +68,6 @@ pub async fn wait(shutdown: &Shutdown, patience: impl Fn() -> Duration) -> u8 {
             tracing::error!("stopped because the task `{name}` ended by itself; this is a fault of the program");
             1
         }
-        None => 0,
+        None => u8::from(shutdown.gave_up()),
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{allowed, applied, nodes, settings};
+use crate::app::nodes::Presence;
+use crate::app::{allowed, applied, settings};
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
@@ -95,8 +96,10 @@ pub struct Applier {
     pub keys: SharedKeys,
     /// For the local pipe.
     pub data: PathBuf,
-    /// This node, which says in the database which key it uses.
+    /// Who dials.
     pub node: NodeId,
+    /// Says in the database which key this node uses; none if it is no node but visits one.
+    pub presence: Option<Presence>,
     /// Where what came of it is told.
     pub told: watch::Sender<Vec<NodeSetting>>,
 }
@@ -326,7 +329,9 @@ impl Applier {
             standing.key_since = clock.now();
             standing.dialled = None;
             // the overlap ends once every node has said so
-            nodes::beat(store, &self.node, &self.keys, clock).await?;
+            if let Some(presence) = &self.presence {
+                presence.beat().await?;
+            }
         }
         if state.former.is_none() {
             self.keys.forget_former();

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, watch};
 use crate::api::{self, Api};
 use crate::app::configuration::{Configuration, Problems};
 use crate::app::front::Front;
+use crate::app::nodes::Presence;
 use crate::app::telemetry::Telemetry;
 use crate::app::tls::Tls;
 use crate::auth::password::Passwords;
@@ -150,6 +151,9 @@ impl App {
         let fixed = Arc::new(fixed);
         let keys = messenger::keys(&store, &fixed, &clock).await?;
         let settings = settings::follow(&store, Arc::clone(&fixed), shutdown).await?;
+        if store.is_shared() {
+            nodes::be_the_only_one(&own_id, &store, &settings, &clock, shutdown).await?;
+        }
         let web = if role.has_web() {
             let listener = http::bind(listen).await?;
             let address = listener.local_addr().context("the address listened on can't be told")?;
@@ -224,9 +228,12 @@ impl App {
     /// # Errors
     /// If something can't be started.
     pub async fn run(mut self) -> anyhow::Result<u8> {
+        let address = self.service.as_ref().map(|part| part.address.clone());
+        let row = nodes::row(&self.facts, self.role, address.clone(), &self.own_id);
+        let presence = Presence::new(&self.store, row, &self.keys, &self.clock, &self.shutdown);
         if self.service.is_none() {
             // a service node registers itself: it has to read the last sign of life of its former life first
-            nodes::register(&self.store, &self.facts, self.role, &self.keys, &self.clock).await?;
+            presence.register().await?;
         }
         self.telemetry.keep(self.store.clone(), self.facts.id.clone(), &self.shutdown);
         apply_log_settings(&self.telemetry, self.settings.clone(), &self.shutdown);
@@ -239,7 +246,8 @@ impl App {
                 store: self.store.clone(),
                 facts: self.facts.clone(),
                 role: self.role,
-                address: Some(part.address),
+                address,
+                id_file: Some(self.own_id.mark().to_owned()),
                 alone: !self.store.is_shared(),
                 settings: self.settings.clone(),
                 log: self.telemetry.ring().clone(),
@@ -252,7 +260,7 @@ impl App {
         }
         if !self.role.has_service() {
             // only now that it is registered; a service node beats by itself, and as long as its runs go on
-            nodes::keep_beating(&self.store, &self.facts.id, &self.keys, &self.settings, &self.clock, &self.shutdown);
+            presence.keep_beating(self.settings.clone());
         }
         let mut client = None;
         let mut dialled = None;
@@ -279,6 +287,7 @@ impl App {
             keys: Arc::clone(&self.keys),
             data: self.data.clone(),
             node: self.facts.id.clone(),
+            presence: Some(presence.clone()),
             told,
         };
         applied::keep_telling(
@@ -296,7 +305,7 @@ impl App {
         if let Some(sign_in) = door {
             sign_in.write_failures().await;
         }
-        nodes::say_stopped(&self.store, &self.facts.id, &self.clock).await;
+        presence.say_stopped().await;
         self.store.close().await;
         drop((lock, self.own_id));
         Ok(code)

@@ -100,7 +100,7 @@ mod tests {
         let tries = AtomicU32::new(0);
         let flaky = || {
             let before = tries.fetch_add(1, Ordering::Relaxed);
-            std::future::ready(if before < 9 { Err(Error::late()) } else { Ok(before) })
+            std::future::ready(if before < 9 { Err(Error::timed_out()) } else { Ok(before) })
         };
         assert_eq!(read_at_last(flaky).await, 9);
     }

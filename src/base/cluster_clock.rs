@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -18,7 +19,7 @@ const TOLERATED: i64 = 1_000;
 
 /// A moment in the time since this machine was started, in microseconds. It goes on while the machine is suspended, as
 /// `Instant` does not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Uptime(i64);
 
 impl Uptime {
@@ -27,6 +28,12 @@ impl Uptime {
     pub fn now() -> Self {
         let since_start = clock_gettime(ClockId::Boottime);
         Self(since_start.tv_sec.saturating_mul(1_000_000).saturating_add(since_start.tv_nsec / 1_000))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 }
 
@@ -67,8 +74,6 @@ impl Clock for ClusterClock {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -4,6 +4,7 @@
 //! what runs. Hard: end what runs. Every task of ours is spawned here, by name.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ struct Shared {
     drain_time: Mutex<Duration>,
     /// The first essential task that ended by itself.
     fallen: Mutex<Option<&'static str>>,
+    /// Whether the node stops because it can't go on, of which somebody told.
+    gave_up: AtomicBool,
 }
 
 /// Puts a name on the list of running tasks, and takes it off when dropped, also in a panic.
@@ -125,7 +128,7 @@ impl Shutdown {
     /// Whether a stop was announced or asked for.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.announced.is_cancelled()
+        self.announced.is_cancelled() || self.is_stopping()
     }
 
     /// How long a stop that a signal asks for is announced before it begins.
@@ -150,6 +153,18 @@ impl Shutdown {
         self.announced.cancel();
         self.soft.cancel();
         self.hard.cancel();
+    }
+
+    /// Stops the whole node, softly, because it can't go on; whoever asks for it has told why.
+    pub fn give_up(&self) {
+        self.shared.gave_up.store(true, Ordering::Relaxed);
+        self.whole.cancel();
+    }
+
+    /// Whether it was stopped because it can't go on.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        self.shared.gave_up.load(Ordering::Relaxed)
     }
 
     /// Whether a stop, soft or hard, was asked for.
@@ -234,6 +249,9 @@ mod tests {
         let other = Shutdown::new();
         other.stop();
         assert!(other.is_draining(), "one that begins at once is announced, too");
+        let hopeless = Shutdown::new();
+        hopeless.child().give_up();
+        assert!(hopeless.is_draining() && hopeless.is_stopping() && hopeless.gave_up() && !other.gave_up());
     }
 
     #[tokio::test]

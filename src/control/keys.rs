@@ -191,6 +191,7 @@ mod tests {
             key_fingerprint: fingerprint.map(str::to_owned),
             address: None,
             address_override: None,
+            id_file: None,
         }
     }
 

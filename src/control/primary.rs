@@ -75,6 +75,7 @@ mod tests {
             key_fingerprint: None,
             address: address.map(Into::into),
             address_override: address_override.map(Into::into),
+            id_file: None,
         };
         let everywhere = Endpoint::Tcp { host: Host::Any, port: 33237 };
         for (address, corrected, expected) in [

@@ -166,6 +166,7 @@ mod tests {
             key_fingerprint: None,
             address: None,
             address_override: None,
+            id_file: None,
         }
     }
 

@@ -121,6 +121,7 @@ mod tests {
             key_fingerprint: Some(key.into()),
             address: None,
             address_override: None,
+            id_file: None,
         }
     }
 

@@ -94,6 +94,8 @@ pub struct Node {
     pub address: Option<String>,
     /// Where an administrator says it is reached; this counts.
     pub address_override: Option<String>,
+    /// From which file its process has its id, in a word that no other living process has; none if its program knows no such word.
+    pub id_file: Option<String>,
 }
 
 /// How a web node's way to the service node is, as it said last.
@@ -140,6 +142,7 @@ mod tests {
             key_fingerprint: None,
             address: None,
             address_override: None,
+            id_file: None,
         };
         let lives = |node: &Node, after: u64| node.lives(now.plus(Duration::from_secs(after)), Duration::from_secs(15));
         assert!(lives(&node, 0) && lives(&node, 14) && !lives(&node, 15));

@@ -16,10 +16,11 @@ use crate::config::schema::name;
 use crate::messenger::secure::SharedKeys;
 use crate::service::crew::Crew;
 use crate::service::execution::GRACE;
-use crate::service::lead::{Grip, Lead};
+use crate::service::lead::{Grip, Lead, Moment};
 use crate::service::term::{self, Term};
 use crate::store::error::Error;
 use crate::store::leadership::Leadership;
+use crate::store::nodes::{Beat, Double};
 
 /// Changes of the database are looked at so far apart at least: each run makes some.
 const APART: Duration = Duration::from_millis(250);
@@ -46,7 +47,7 @@ pub(crate) struct Campaign {
     /// Terms whose runs go on.
     ending: Vec<Ending>,
     /// When the last beat that was written was sent.
-    beaten_at: Instant,
+    beaten_at: Moment,
     /// Whether there are other service nodes that may take over, as of the last look.
     others: bool,
     /// As whose standby this node is shown.
@@ -75,12 +76,14 @@ struct Look {
     leadership: Leadership,
     renewed: bool,
     others: bool,
+    /// The process that is this node now, if it is another.
+    double: Option<Double>,
 }
 
 impl Campaign {
     pub(crate) fn new(crew: Arc<Crew>, keys: SharedKeys, alone: bool) -> Self {
         let standing = Standing::Standby { free_at: None };
-        let beaten_at = Instant::now();
+        let beaten_at = Moment::now();
         Self { crew, keys, alone, standing, ending: Vec::new(), beaten_at, others: false, shown: None }
     }
 
@@ -120,7 +123,7 @@ impl Campaign {
     /// The next beat, or what comes before it: the end of the own term, or of the one that is waited for, or the moment from which
     /// this node may be taken for dead while runs of a former term go on.
     fn wake_at(&self, beat: Instant) -> Instant {
-        let beat = self.doubt_ahead(Instant::now()).map_or(beat, |at| beat.min(at));
+        let beat = self.doubt_ahead(Moment::now()).map_or(beat, |at| beat.min(at));
         match &self.standing {
             Standing::Standby { free_at } => free_at.map_or(beat, |at| beat.min(at + AFTER_EXPIRY)),
             Standing::Primary { grip, evicted: false, .. } => beat.min(grip.good_until()),
@@ -129,25 +132,22 @@ impl Campaign {
     }
 
     /// From when on this node may be taken for dead, and its runs be given up, unless it beats before.
-    fn doubted_at(&self) -> Instant {
-        self.beaten_at + self.good_for(self.crew.parts.settings.borrow().duration(name::STALE_TIME))
+    fn doubted_at(&self) -> Moment {
+        self.beaten_at.plus(self.good_for(self.crew.parts.settings.borrow().duration(name::STALE_TIME)))
     }
 
     /// The same, if it is to come and runs of a former term hang on it.
-    fn doubt_ahead(&self, now: Instant) -> Option<Instant> {
+    fn doubt_ahead(&self, now: Moment) -> Option<Instant> {
         let hangs = self.ending.iter().any(|ending| !ending.evicted);
-        Some(self.doubted_at()).filter(|at| hangs && *at > now)
+        Some(self.doubted_at()).filter(|at| hangs && at.is_after(now)).map(|at| at.instant)
     }
 
     /// Once the own term could not be prolonged in time, another node may be primary: runs that must not overlap are ended. Where
     /// there is no other service node, none can be, and they go on. The same holds for runs of a term that is over, once this node
     /// may be taken for dead.
     fn heed_deadline(&mut self) {
-        if self.others && self.doubted_at() <= Instant::now() {
-            for ending in self.ending.iter_mut().filter(|ending| !ending.evicted) {
-                ending.evicted = true;
-                ending.grip.evict();
-            }
+        if self.others && !self.doubted_at().is_after(Moment::now()) {
+            self.evict_former_terms();
         }
         if let Standing::Primary { lead, grip, evicted, .. } = &mut self.standing
             && !*evicted
@@ -164,24 +164,46 @@ impl Campaign {
         }
     }
 
+    fn evict_former_terms(&mut self) {
+        for ending in self.ending.iter_mut().filter(|ending| !ending.evicted) {
+            ending.evicted = true;
+            ending.grip.evict();
+        }
+    }
+
+    /// Another process is this node now, and has given up what runs here: nothing is taken back from it.
+    fn give_way(&mut self, double: &Double) {
+        let shutdown = &self.crew.parts.shutdown;
+        if !shutdown.is_stopping() {
+            tracing::error!("{double}; this process ends");
+            shutdown.give_up();
+        }
+        self.evict_former_terms();
+        self.step_down(true);
+    }
+
     /// One beat, and what follows from it.
     async fn step(&mut self) -> Result<(), Error> {
         self.ending.retain(|ending| !ending.task.is_finished());
         let stale = self.crew.parts.settings.borrow().duration(name::STALE_TIME);
         let good_for = self.good_for(stale);
-        let sent = Instant::now();
+        let sent = Moment::now();
         // a database that says nothing must not keep this node from heeding the end of its term
         let own_term = match &self.standing {
             Standing::Primary { grip, evicted: false, .. } => Some(grip.good_until()),
             _ => None,
         };
         let deadline = own_term.into_iter().chain(self.doubt_ahead(sent)).min();
-        let patience = deadline.map_or(stale / 2, |at| (stale / 2).min(at.saturating_duration_since(sent)));
-        let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::late())??;
+        let patience = deadline.map_or(stale / 2, |at| (stale / 2).min(at.saturating_duration_since(sent.instant)));
+        let look = timeout(patience, self.look(stale)).await.map_err(|_| Error::timed_out())??;
+        if let Some(double) = &look.double {
+            self.give_way(double);
+            return Ok(());
+        }
         (self.others, self.beaten_at) = (look.others, sent);
         match &mut self.standing {
             Standing::Primary { grip, evicted, .. } if look.renewed => {
-                grip.prolong(sent + good_for);
+                grip.prolong(sent.plus(good_for));
                 if std::mem::take(evicted) {
                     tracing::info!("this node is the primary still, and goes on");
                 }
@@ -224,13 +246,21 @@ impl Campaign {
         let parts = &self.crew.parts;
         let fingerprint = self.keys.fingerprint();
         let mut transaction = parts.store.begin_unlocked().await?;
-        if !transaction.beat_node(&parts.node, Some(&fingerprint), parts.clock.now()).await? {
+        let id_file = self.crew.registered.id_file.as_deref();
+        let double = match transaction.beat_node(&parts.node, id_file, Some(&fingerprint), parts.clock.now()).await? {
+            Beat::Written => None,
             // somebody took it for dead and removed it
-            transaction.register_node(&self.crew.node(&fingerprint)).await?;
-        }
+            Beat::Unknown => {
+                transaction.register_node(&self.crew.node(&fingerprint)).await?;
+                None
+            }
+            Beat::Replaced(double) => Some(double),
+        };
         let renewed = match &self.standing {
-            Standing::Primary { lead, .. } => transaction.renew_lead(&parts.node, lead.fencing(), stale).await?,
-            Standing::Standby { .. } => false,
+            Standing::Primary { lead, .. } if double.is_none() => {
+                transaction.renew_lead(&parts.node, lead.fencing(), stale).await?
+            }
+            _ => false,
         };
         transaction.commit().await?;
         let now = parts.clock.now();
@@ -239,10 +269,10 @@ impl Campaign {
         let others = nodes.iter().any(|node| {
             node.id != parts.node && node.role.has_service() && now.since(node.heartbeat_at) < stale.max(GONE_FOR_GOOD)
         });
-        Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone })
+        Ok(Look { leadership: parts.store.leadership().await?, renewed, others: others && !self.alone, double })
     }
 
-    async fn take(&mut self, sent: Instant, stale: Duration, seen: &Leadership) -> Result<(), Error> {
+    async fn take(&mut self, sent: Moment, stale: Duration, seen: &Leadership) -> Result<(), Error> {
         let parts = &self.crew.parts;
         let take = async {
             let mut transaction = parts.store.begin_unlocked().await?;
@@ -250,9 +280,9 @@ impl Campaign {
             transaction.commit().await?;
             Ok(taken)
         };
-        let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::late())?;
+        let taken: Result<_, Error> = timeout(stale / 2, take).await.map_err(|_| Error::timed_out())?;
         let Some(fencing) = taken? else { return self.stand_by(seen).await };
-        let (grip, lead) = Lead::begin(fencing, sent + self.good_for(stale));
+        let (grip, lead) = Lead::begin(fencing, sent.plus(self.good_for(stale)));
         self.standing = Standing::Primary { lead, grip, term: None, evicted: false, handing_over: false };
         self.shown = None;
         self.take_up().await
@@ -279,7 +309,7 @@ impl Campaign {
         term.end();
         let to = to.as_ref().map_or_else(|| "another node".to_owned(), NodeId::to_string);
         tracing::info!("{by} wants {to} to be the primary: this node begins nothing more, what runs goes on");
-        timeout(patience, self.give_back(fencing, true)).await.map_err(|_| Error::late())??;
+        timeout(patience, self.give_back(fencing, true)).await.map_err(|_| Error::timed_out())??;
         self.step_down(false);
         Ok(())
     }
@@ -341,7 +371,7 @@ impl Campaign {
                 // one that fell has been told as such
                 _ = &mut first.task => drop(self.ending.remove(0)),
                 () = tokio::time::sleep(settings.duration(name::HEARTBEAT_INTERVAL)) => {
-                    let sent = Instant::now();
+                    let sent = Moment::now();
                     // one that is not written is followed by another
                     if let Ok(Ok(look)) = timeout(FAREWELL, self.look(settings.duration(name::STALE_TIME))).await {
                         (self.others, self.beaten_at) = (look.others, sent);

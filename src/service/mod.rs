@@ -74,6 +74,8 @@ pub struct Options {
     pub role: Role,
     /// Where web nodes reach it, if they may: a host, or `host:port`.
     pub address: Option<String>,
+    /// A word for the file its id is from, which no other living process has.
+    pub id_file: Option<String>,
     /// Whether no other service node can live on this database, so that nobody has to be waited for.
     pub alone: bool,
     /// The settings in force; every room hears of changes here.
@@ -100,7 +102,8 @@ pub struct Options {
 /// # Errors
 /// If the database fails: nothing was started then.
 pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
-    let Options { store, facts, role, address, alone, settings, log, dispatchers, links, keys, clock } = options;
+    let Options { store, facts, role, address, id_file, alone, settings, log, dispatchers, links, keys, clock } =
+        options;
     // a copy: to look twice within one statement is to wait for ever if they change in between
     let in_force = Arc::clone(&settings.borrow());
     heed_log_settings(&in_force, &log);
@@ -116,6 +119,7 @@ pub async fn start(options: Options, shutdown: &Shutdown) -> Result<(), Error> {
         key_fingerprint: Some(keys.fingerprint()),
         address,
         address_override: None,
+        id_file,
     };
     let abandoned = register(&store, &node).await?;
     let feed = Feed::new(NodeState::new(log.epoch(), facts));
@@ -174,7 +178,7 @@ fn run(crew: &Arc<Crew>, campaign: Campaign, links: mpsc::Receiver<SecureChannel
     };
     shutdown.spawn_essential("links", accept(links, ends, shutdown.clone()));
     shutdown.spawn_essential("log settings", follow_log_settings(parts.clone()));
-    let parts = parts.clone();
+    let (crew, parts) = (Arc::clone(crew), parts.clone());
     shutdown.spawn("service node", async move {
         parts.shutdown.stopping().await;
         tracing::info!("the service node stops: no run begins any more");
@@ -187,13 +191,14 @@ fn run(crew: &Arc<Crew>, campaign: Campaign, links: mpsc::Receiver<SecureChannel
         let _ = keeper.await;
         end.cancel();
         // if it can't be written, the age of its last heartbeat tells the same
-        let _ = timeout(FAREWELL, write_stopped(&parts)).await;
+        let _ = timeout(FAREWELL, write_stopped(&crew)).await;
     });
 }
 
-async fn write_stopped(parts: &Parts) -> Result<(), Error> {
-    let mut transaction = parts.store.begin().await?;
-    transaction.stop_node(&parts.node, parts.clock.now()).await?;
+async fn write_stopped(crew: &Crew) -> Result<(), Error> {
+    let Parts { store, clock, node, .. } = &crew.parts;
+    let mut transaction = store.begin().await?;
+    transaction.stop_node(node, crew.registered.id_file.as_deref(), clock.now()).await?;
     transaction.commit().await
 }
 

@@ -53,13 +53,7 @@ impl Error {
         matches!(error, sqlx::Error::Io(_)) || state(error).is_some_and(stopping)
     }
 
-    /// It took too long to be of use.
-    #[must_use]
-    pub const fn late() -> Self {
-        Self::timed_out()
-    }
-
-    /// Nobody got out of the way in time.
+    /// It took too long to be of use, or nobody got out of the way in time.
     pub(crate) const fn timed_out() -> Self {
         Self::Busy(sqlx::Error::PoolTimedOut)
     }

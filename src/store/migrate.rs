@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "0002_node_settings"),
     migration!(3, "0003_leadership"),
     migration!(4, "0004_node_links"),
+    migration!(5, "0005_node_id_files"),
 ];
 
 /// The schema version this program works with.

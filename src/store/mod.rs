@@ -191,21 +191,30 @@ impl Store {
         self.inner.changes.subscribe()
     }
 
-    /// Whether the database answers, within 2 s, and holds the schema of this version: for `/readyz`.
+    /// Whether the database answers, within 2 s, and holds the schema of this version or one that a newer program made of it
+    /// meanwhile, with which this one works on: for `/readyz`.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if another version of the program changed the schema meanwhile.
+    /// [`Error::Conflict`] if the schema is an older one.
     pub async fn ping(&self) -> Result<(), Error> {
         let version =
             tokio::time::timeout(PING_PATIENCE, self.schema_version()).await.map_err(|_| Error::timed_out())??;
-        if version == migrate::VERSION {
+        if version >= migrate::VERSION {
             Ok(())
         } else {
             Err(Error::Conflict(format!(
-                "the database now has schema version {version}, this program works with {}; start the newer program",
+                "the database now has schema version {version}, this program works with {}; was an old backup put in its place? \
+                 Stop every node before that, and start them after it",
                 migrate::VERSION
             )))
         }
+    }
+
+    /// The version of the program that brought the schema further than this one knows it, if one did: migrations only add, so this
+    /// process works on, but would not be started again.
+    pub async fn newer_program(&self) -> Result<Option<String>, Error> {
+        let newest = "select applied_by from schema_migrations where version > $1 order by version desc limit 1";
+        Ok(sql::query_scalar(newest).bind(migrate::VERSION).fetch_optional(self.read()).await?)
     }
 
     /// The time by the database's own clock: the same for all nodes, however theirs go.

@@ -1,11 +1,13 @@
 //! A node's own id: made at its first start, and kept per role in the data directory.
 
 use std::fs::File;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::base::id::NodeId;
+use crate::base::id::{NodeId, random_u64};
 use crate::model::node::Role;
 use crate::store::data_directory::{prepare, refused, write_once};
 use crate::store::error::OpenError;
@@ -17,13 +19,27 @@ const MOST_WEB_NODES: u32 = 64;
 #[derive(Debug)]
 pub struct OwnNodeId {
     id: NodeId,
-    _lock: Option<File>,
+    path: PathBuf,
+    mark: String,
+    /// A web node's is locked. Open: as long as it is, no other file of this machine has its number.
+    file: File,
 }
 
 impl OwnNodeId {
     /// The id.
     pub const fn id(&self) -> &NodeId {
         &self.id
+    }
+
+    /// The file that holds it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A word for that file that no other living process has, and that a former process of this data directory had, unless the
+    /// machine was started anew since. So it tells a copied data directory from one whose process fell.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// The id kept in `node-ROLE.id`, made if there is none. Any number of web processes may share a directory: each takes the
@@ -35,18 +51,15 @@ impl OwnNodeId {
         prepare(data)?;
         if role.has_service() {
             // a second process of this role is refused by the service lock, which is told this id
-            let id = read_or_make(&data.join(format!("node-{role}.id")), role)?;
-            return Ok(Self { id, _lock: None });
+            return Self::of(data.join(format!("node-{role}.id")), role);
         }
         for number in 1..=MOST_WEB_NODES {
             let name = if number == 1 { format!("node-{role}.id") } else { format!("node-{role}-{number}.id") };
-            let path = data.join(name);
-            let id = read_or_make(&path, role)?;
-            let file = File::open(&path).map_err(|error| refused("read", &path, &error))?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { id, _lock: Some(file) }),
+            let own = Self::of(data.join(name), role)?;
+            match flock(&own.file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(own),
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(refused("lock", &path, &error.into())),
+                Err(error) => return Err(refused("lock", &own.path, &error.into())),
             }
         }
         Err(OpenError::Refused(format!(
@@ -54,6 +67,21 @@ impl OwnNodeId {
             data.display()
         )))
     }
+
+    fn of(path: PathBuf, role: Role) -> Result<Self, OpenError> {
+        let id = read_or_make(&path, role)?;
+        let opened = File::open(&path).and_then(|file| Ok((mark(&file)?, file)));
+        let (mark, file) = opened.map_err(|error| refused("read", &path, &error))?;
+        Ok(Self { id, path, mark, file })
+    }
+}
+
+fn mark(file: &File) -> io::Result<String> {
+    let about = file.metadata()?;
+    // where the system does not tell its present start from others, every start of this process counts as one
+    let start = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let start = start.unwrap_or_else(|_| format!("{:016x}", random_u64()));
+    Ok(format!("{}/{}:{}", start.trim(), about.dev(), about.ino()))
 }
 
 fn read_or_make(path: &Path, role: Role) -> Result<NodeId, OpenError> {
@@ -100,6 +128,22 @@ mod tests {
         let freed = first.id().clone();
         drop(first);
         assert_eq!(OwnNodeId::take(data.path(), Role::Web).unwrap().id(), &freed);
+    }
+
+    #[test]
+    fn a_copied_directory_has_the_id_and_another_mark_and_a_restart_has_both() {
+        for role in [Role::Service, Role::Web] {
+            let data = tempfile::tempdir().unwrap();
+            let copy = tempfile::tempdir().unwrap();
+            let own = OwnNodeId::take(data.path(), role).unwrap();
+            std::fs::copy(own.path(), copy.path().join(own.path().file_name().unwrap())).unwrap();
+            let copied = OwnNodeId::take(copy.path(), role).unwrap();
+            assert_eq!(copied.id(), own.id());
+            assert_ne!(copied.mark(), own.mark());
+            let mark = own.mark().to_owned();
+            drop(own);
+            assert_eq!(OwnNodeId::take(data.path(), role).unwrap().mark(), mark);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Nodes and their heartbeats.
 
+use std::fmt;
+
 use sqlx::FromRow;
 
 use crate::base::clock::Timestamp;
@@ -22,6 +24,7 @@ struct Row {
     key_fingerprint: Option<String>,
     address: Option<String>,
     address_override: Option<String>,
+    id_file: Option<String>,
 }
 
 impl TryFrom<Row> for Node {
@@ -40,7 +43,38 @@ impl TryFrom<Row> for Node {
             key_fingerprint: row.key_fingerprint,
             address: row.address,
             address_override: row.address_override,
+            id_file: row.id_file,
         })
+    }
+}
+
+/// What became of a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// It is written.
+    Written,
+    /// The node is not known: somebody removed it.
+    Unknown,
+    /// Another process is this node now, and nothing is written.
+    Replaced(Double),
+}
+
+/// Another process that is the same node.
+#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+pub struct Double {
+    id: String,
+    host: String,
+    pid: i64,
+}
+
+impl fmt::Display for Double {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, host, pid } = self;
+        write!(
+            f,
+            "process {pid} on {host} is {id} now, and two processes can't be one node: most likely a data directory was copied. \
+             In the copy remove the file that holds the id (node-….id) and start again: a new id is made"
+        )
     }
 }
 
@@ -49,7 +83,7 @@ impl Store {
     pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
         let rows: Vec<Row> = sql::query_as(
             "select id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address,
-                address_override
+                address_override, id_file
              from nodes order by id",
         )
         .fetch_all(self.read())
@@ -59,17 +93,19 @@ impl Store {
 }
 
 impl Transaction {
-    /// A node starts: this is what it is now. What an administrator said about its address stays.
+    /// A node starts: this is what it is now. What an administrator said about its address stays. If another process is this node,
+    /// that one finds out with its next beat.
     pub async fn register_node(&mut self, node: &Node) -> Result<(), Error> {
         sql::query(
             "insert into nodes
-                (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                (id, role, host, version, pid, started_at, heartbeat_at, stopped_at, key_fingerprint, address,
+                 id_file)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              on conflict (id) do update set
                 role = excluded.role, host = excluded.host, version = excluded.version, pid = excluded.pid,
                 started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
                 stopped_at = excluded.stopped_at, key_fingerprint = excluded.key_fingerprint,
-                address = excluded.address",
+                address = excluded.address, id_file = excluded.id_file",
         )
         .bind(node.id.as_str())
         .bind(node.role.as_str())
@@ -81,47 +117,60 @@ impl Transaction {
         .bind(node.stopped_at.map(Timestamp::as_micros))
         .bind(&node.key_fingerprint)
         .bind(&node.address)
+        .bind(&node.id_file)
         .execute(self.write())
         .await?;
         Ok(())
     }
 
-    /// It lives, and uses the messenger key of this fingerprint. False if it is not known: somebody removed it. Others are told only
-    /// if the key is another one.
+    /// Its process, which has its id from this file, lives and uses the messenger key of this fingerprint. Others are told only if
+    /// the key is another one. One that said that it stops stays stopped.
     pub async fn beat_node(
         &mut self,
         id: &NodeId,
+        id_file: Option<&str>,
         key_fingerprint: Option<&str>,
         at: Timestamp,
-    ) -> Result<bool, Error> {
+    ) -> Result<Beat, Error> {
         let same = sql::query(
             "update nodes set heartbeat_at = $2
-             where id = $1 and key_fingerprint is not distinct from $3 and stopped_at is null",
+             where id = $1 and id_file is not distinct from $4 and key_fingerprint is not distinct from $3",
         )
         .bind(id.as_str())
         .bind(at.as_micros())
         .bind(key_fingerprint)
+        .bind(id_file)
         .execute(self.write_quietly())
         .await?;
         if same.rows_affected() > 0 {
-            return Ok(true);
+            return Ok(Beat::Written);
         }
-        let other =
-            sql::query("update nodes set heartbeat_at = $2, key_fingerprint = $3, stopped_at = null where id = $1")
-                .bind(id.as_str())
-                .bind(at.as_micros())
-                .bind(key_fingerprint)
-                .execute(self.write_quietly())
-                .await?;
-        self.notable |= other.rows_affected() > 0;
-        Ok(other.rows_affected() > 0)
+        let other_key = sql::query(
+            "update nodes set heartbeat_at = $2, key_fingerprint = $3 where id = $1 and id_file is not distinct from $4",
+        )
+        .bind(id.as_str())
+        .bind(at.as_micros())
+        .bind(key_fingerprint)
+        .bind(id_file)
+        .execute(self.write_quietly())
+        .await?;
+        if other_key.rows_affected() > 0 {
+            self.notable = true;
+            return Ok(Beat::Written);
+        }
+        let other: Option<Double> = sql::query_as("select id, host, pid from nodes where id = $1")
+            .bind(id.as_str())
+            .fetch_optional(self.write_quietly())
+            .await?;
+        Ok(other.map_or(Beat::Unknown, Beat::Replaced))
     }
 
-    /// It stops.
-    pub async fn stop_node(&mut self, id: &NodeId, at: Timestamp) -> Result<(), Error> {
-        sql::query("update nodes set stopped_at = $2 where id = $1")
+    /// Its process, which has its id from this file, stops.
+    pub async fn stop_node(&mut self, id: &NodeId, id_file: Option<&str>, at: Timestamp) -> Result<(), Error> {
+        sql::query("update nodes set stopped_at = $2 where id = $1 and id_file is not distinct from $3")
             .bind(id.as_str())
             .bind(at.as_micros())
+            .bind(id_file)
             .execute(self.write())
             .await?;
         Ok(())

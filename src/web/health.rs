@@ -36,17 +36,10 @@ pub(crate) struct Part {
 pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Part>, Problem> {
     let asked = Instant::now();
     let answer = web.store.ping().await;
+    let took = asked.elapsed();
     let database = match &answer {
-        Ok(()) => {
-            let state = EN
-                .database_well
-                .with("where", &web.database)
-                .with("took", length(asked.elapsed()))
-                .with("size", mebibytes(web.store.database_bytes().await?))
-                .with("schema", web.store.schema_version().await?);
-            good(EN.part_database, state)
-        }
-        // it answers, and another version of the program has changed its schema
+        Ok(()) => database(web, took).await?,
+        // it answers, and its schema is an older one than that of this program
         Err(Error::Conflict(why)) => bad(EN.part_database, "{why}".with("why", why), EN.database_other_fix.into()),
         Err(error) => bad(EN.part_database, "{why}".with("why", error), EN.database_slow_fix.into()),
     };
@@ -69,6 +62,22 @@ pub(crate) async fn parts(web: &WebState, troubles: &[Trouble]) -> Result<Vec<Pa
         work(web),
     ];
     Ok(parts.into_iter().chain(certificate).collect())
+}
+
+async fn database(web: &WebState, took: Duration) -> Result<Part, Problem> {
+    let newer = web.store.newer_program().await?;
+    let state = if newer.is_some() { EN.database_newer } else { EN.database_well }
+        .with("where", &web.database)
+        .with("took", length(took))
+        .with("size", mebibytes(web.store.database_bytes().await?))
+        .with("schema", web.store.schema_version().await?);
+    Ok(match newer {
+        None => good(EN.part_database, state),
+        Some(newer) => {
+            let fix = EN.database_newer_fix.with("own", env!("CARGO_PKG_VERSION"));
+            warn(EN.part_database, state.with("newer", newer), fix)
+        }
+    })
 }
 
 fn service(cluster: &Cluster) -> Part {

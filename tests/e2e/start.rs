@@ -304,3 +304,27 @@ async fn a_stale_pipe_file_is_no_obstacle() {
     node.until_ready(PATIENCE).await;
     Robot::new(&node.url(), &stage.token("robot", "service_admin").await).until_live(PATIENCE).await;
 }
+
+#[tokio::test]
+async fn a_running_node_stays_ready_when_a_newer_program_brings_the_schema_up_to_date() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let stage = Stage::new().await;
+    let node = stage.node().ready().await;
+    let mut browser = node.administrator().await;
+    assert!(!browser.page("/diagnostics").await.contains("0.99.0"));
+    let file = sqlx::sqlite::SqliteConnectOptions::new().filename(stage.data().join("switchboard.db"));
+    let mut raw = file.connect().await.unwrap();
+    let newer = "insert into schema_migrations values (99, '0099_later', 0, '0.99.0')";
+    sqlx::query(newer).execute(&mut raw).await.unwrap();
+    raw.close().await.unwrap();
+    assert_eq!(browser.get("/readyz").await.status, 200);
+    let page = browser.page("/diagnostics").await;
+    assert!(page.contains("Upgrade this web node"), "{page}");
+    assert!(page.contains("schema 99, which Switchboard 0.99.0 made"), "{page}");
+    // it works on, and is not started again
+    let pressed = browser.press("/status", "/dispatchers/heartbeat/run").await;
+    assert!((300..400).contains(&pressed.status), "{pressed:?}");
+    let done = refused(&stage, &stage.node().role("web")).await;
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("schema version 99, made by switchboard 0.99.0"), "{}", done.stderr);
+}

@@ -119,6 +119,7 @@ async fn changed_networks_are_in_force_and_said_so_while_a_new_link_is_waited_fo
         keys: b,
         data: front.data.path().to_owned(),
         node: NodeId::new("web-1"),
+        presence: None,
         told,
     };
     let clock: SharedClock = front.clock.clone();

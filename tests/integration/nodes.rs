@@ -16,7 +16,7 @@ use switchboard::store::Store;
 use switchboard::store::audit::AuditFilter;
 
 use crate::front::{Front, HOME, START, viewer};
-use crate::pages::site::Site;
+use crate::pages::site::{HOST, Site};
 
 const TERM: Duration = Duration::from_secs(15);
 
@@ -37,6 +37,7 @@ pub(crate) fn node(id: &str, role: Role, heartbeat_at: Timestamp) -> Node {
         key_fingerprint: Some("7f3a91c07f3a91c0".to_owned()),
         address: role.has_service().then(|| "10.0.0.7".to_owned()),
         address_override: None,
+        id_file: None,
     }
 }
 
@@ -295,8 +296,43 @@ async fn the_doctor_tries_what_is_typed_and_never_shows_the_key() {
     let there = site.post("/diagnostics/doctor", Some(&admin), &fields).await;
     let words = format!("tried was tcp://127.0.0.9:{port}, where the primary service-1 is to be reached");
     assert!(there.body.contains(&words), "{}", there.body);
-    let eve = site.user(&admin, "eve", "admin_viewer").await;
-    assert_eq!(site.post("/diagnostics/doctor", Some(&eve), &[]).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn the_doctor_is_refused_to_who_may_not_act_and_to_foreign_pages_and_dials_nothing() {
+    let site = Site::start(false, Fixed::default()).await;
+    let admin = site.admin().await;
+    let viewer = site.user(&admin, "eve", "admin_viewer").await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let fields = [("endpoint", endpoint.as_str()), ("key", "")];
+    let own = ("origin", &*format!("http://{HOST}"));
+    let json = ("accept", "application/json");
+    for (who, headers, status) in [
+        (Some(&viewer), vec![own], StatusCode::FORBIDDEN),
+        (Some(&viewer), vec![own, json], StatusCode::FORBIDDEN),
+        (None, vec![own, json], StatusCode::UNAUTHORIZED),
+        (Some(&admin), vec![("origin", "https://evil.example")], StatusCode::FORBIDDEN),
+        (Some(&admin), vec![("origin", "https://evil.example"), json], StatusCode::FORBIDDEN),
+        (Some(&admin), vec![], StatusCode::FORBIDDEN),
+        (Some(&admin), vec![json], StatusCode::FORBIDDEN),
+    ] {
+        let answer = site.post_as("/diagnostics/doctor", who.map(String::as_str), &fields, &headers).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.body);
+        assert_eq!(answer.body.starts_with("{\"ok\":false"), headers.contains(&json), "{headers:?}: {}", answer.body);
+    }
+    let dialled = listener.accept().map_err(|error| error.kind());
+    assert_eq!(dialled.err(), Some(std::io::ErrorKind::WouldBlock), "nobody dialled");
+    let entries = site.store.audit(&AuditFilter { limit: 99, ..AuditFilter::default() }).await.unwrap();
+    assert!(!entries.iter().any(|entry| entry.action == "messenger:try"));
+    // nothing but who asks, and from where, was wrong with it
+    let token = site.get("/diagnostics", Some(&admin)).await.body;
+    let token = token.split("name=\"token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let with_token = [fields[0], fields[1], ("token", token.as_str())];
+    let tried = site.post_as("/diagnostics/doctor", Some(&admin), &with_token, &[]).await;
+    assert_eq!(tried.status, StatusCode::OK);
+    listener.accept().expect("it was dialled");
 }
 
 #[tokio::test]
@@ -336,14 +372,14 @@ async fn diagnostics_name_other_web_nodes_without_a_live_link() {
 }
 
 #[tokio::test]
-async fn diagnostics_say_that_another_version_has_changed_the_database() {
+async fn diagnostics_say_that_an_older_database_was_put_in_the_place_of_this_one() {
     let site = Site::new().await;
     let admin = site.admin().await;
-    site.change("insert into schema_migrations values (99, '0099_later', 0, '9.0.0')").await;
+    site.change("delete from schema_migrations where version > 2").await;
     let answer = site.get("/diagnostics", Some(&admin)).await;
     assert_eq!(answer.status, StatusCode::OK);
-    assert!(answer.body.contains("the database now has schema version 99"), "{}", answer.body);
-    assert!(answer.body.contains("Bring this web node to the version of the others"), "{}", answer.body);
+    assert!(answer.body.contains("the database now has schema version 2"), "{}", answer.body);
+    assert!(answer.body.contains("Put a database back that this version knows"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -247,10 +247,11 @@ async fn the_overlap_ends_at_once_when_every_live_node_applied() {
             key_fingerprint: None,
             address: None,
             address_override: None,
+            id_file: None,
         };
         let mut transaction = front.store.begin().await.unwrap();
         transaction.register_node(&node).await.unwrap();
-        transaction.beat_node(&node.id, Some(key), front.now()).await.unwrap();
+        transaction.beat_node(&node.id, None, Some(key), front.now()).await.unwrap();
         transaction.commit().await.unwrap();
     };
     beat("0123456789abcdef").await;

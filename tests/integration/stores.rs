@@ -48,6 +48,9 @@ use crate::postgres::TestDatabase;
 
 const SECOND: i64 = 1_000_000;
 
+/// The present schema's version.
+const VERSION: i64 = 5;
+
 /// So many seconds after the beginning of these tests' time.
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros((1_800_000_000 + seconds) * SECOND)
@@ -131,7 +134,8 @@ async fn raw(file: &Path) -> SqliteConnection {
     options.foreign_keys(false).connect().await.unwrap()
 }
 
-async fn change(connection: &mut Raw, sql: &'static str) -> u64 {
+async fn change(connection: &mut Raw, sql: impl Into<String>) -> u64 {
+    let sql = sqlx::AssertSqlSafe(sql.into());
     match connection {
         Raw::Sqlite(connection) => sqlx::raw_sql(sql).execute(connection).await.unwrap().rows_affected(),
         Raw::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.unwrap().rows_affected(),
@@ -165,5 +169,6 @@ fn node(id: &str) -> Node {
         key_fingerprint: None,
         address: None,
         address_override: None,
+        id_file: None,
     }
 }

@@ -240,6 +240,7 @@ impl Local {
             keys,
             data,
             node,
+            presence: None,
             told: watch::channel(Vec::new()).0,
         };
         applier.start(&store, settings.clone(), &clock, &shutdown);

@@ -4,6 +4,7 @@
 mod address;
 mod balanced;
 mod clocks;
+mod copied;
 mod failover;
 mod lines;
 mod live;

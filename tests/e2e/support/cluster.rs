@@ -190,6 +190,18 @@ impl Cluster {
         query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
     }
 
+    /// The number of the present term, or of the last one.
+    pub(crate) async fn term(&self) -> i64 {
+        let query = sqlx::query_scalar("select fencing from leadership");
+        query.fetch_one(&mut *self.raw.lock().await).await.unwrap()
+    }
+
+    /// Takes a node out of the table of nodes, as the page does with one that is gone.
+    pub(crate) async fn remove(&self, node: &str) {
+        let query = sqlx::query("delete from nodes where id = $1").bind(node);
+        query.execute(&mut *self.raw.lock().await).await.unwrap();
+    }
+
     /// Whether this node gave a sign of life after that one started.
     pub(crate) async fn beat_after_start_of(&self, node: &str, other: &str) -> bool {
         let query = "select a.heartbeat_at > b.started_at from nodes a, nodes b where a.id = $1 and b.id = $2";

@@ -142,6 +142,7 @@ impl Stage {
             facts,
             role: Role::Service,
             address: None,
+            id_file: None,
             alone: true,
             settings: self.settings.subscribe(),
             log: log.clone(),

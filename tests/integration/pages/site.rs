@@ -239,6 +239,7 @@ impl Site {
                 key_fingerprint: Some("7f3a91c07f3a91c0".to_owned()),
                 address: None,
                 address_override: None,
+                id_file: None,
             })
             .await
             .unwrap();

@@ -54,14 +54,15 @@ struct TestNode {
 struct Setup {
     clock: SharedClock,
     id: NodeId,
+    id_file: Option<&'static str>,
     fixed: Fixed,
     alone: bool,
 }
 
 impl Setup {
     fn new() -> Self {
-        let setup =
-            Self { clock: Arc::new(SystemClock), id: NodeId::random("service"), fixed: Fixed::default(), alone: true };
+        let (clock, id) = (Arc::new(SystemClock), NodeId::random("service"));
+        let setup = Self { clock, id, id_file: None, fixed: Fixed::default(), alone: true };
         setup.with("Service.PollInterval", "1s")
     }
 
@@ -105,6 +106,7 @@ impl Setup {
             facts,
             role: Role::Service,
             address: None,
+            id_file: self.id_file.map(str::to_owned),
             alone: self.alone,
             settings: watched,
             log: log.clone(),

@@ -145,6 +145,28 @@ async fn a_killed_primary_is_followed_within_stale_time_and_a_beat_and_its_run_i
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_another_process_is_now_ends_its_runs_and_itself_and_takes_nothing_back() {
+    let data = tempdir().unwrap();
+    let (job, steps) = played(definition("job", Schedule::Manual), |_| Act::UntilCancelled);
+    let jobs: Vec<Arc<dyn Dispatcher>> = vec![job];
+    let first = Setup { id_file: Some("original"), ..one_of_several() }.start(data.path(), jobs.clone()).await;
+    let run = first.ask("job").await;
+    steps.begun(1).await;
+    let copy = Setup { id: first.id.clone(), id_file: Some("copy"), ..one_of_several() };
+    let second = copy.start(data.path(), jobs).await;
+    let term = second.store.leadership().await.unwrap().fencing;
+    first.ended().await;
+    assert!(first.shutdown.gave_up() && !second.shutdown.gave_up());
+    let leadership = second.store.leadership().await.unwrap();
+    assert_eq!((leadership.primary(), leadership.fencing), (Some(&second.id), term));
+    let row = &second.store.nodes().await.unwrap()[0];
+    assert_eq!((row.id_file.as_deref(), row.stopped_at), (Some("copy"), None));
+    let cut_off = run_of(&second.store, "job", |job| job.id == run && job.outcome.is_some()).await;
+    assert_eq!(cut_off.outcome, Some(Outcome::Abandoned));
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_asked_hands_over_and_finishes_what_it_runs() {
     let data = tempdir().unwrap();
     let (jobs, steps) = held("job", false);

@@ -141,7 +141,7 @@ async fn runs_of_a_former_life_are_abandoned() {
     transaction.begin_execution(&new, &setup.id, 1).await.unwrap().unwrap();
     clock.advance(Duration::from_secs(20));
     let beat = clock.now();
-    transaction.beat_node(&setup.id, None, beat).await.unwrap();
+    transaction.beat_node(&setup.id, None, None, beat).await.unwrap();
     transaction.commit().await.unwrap();
     before.stop();
     clock.advance(Duration::from_hours(9));

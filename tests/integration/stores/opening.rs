@@ -12,12 +12,13 @@ use switchboard::store::backup::backup;
 use switchboard::store::error::Error;
 use switchboard::store::logs::{KeptFilter, KeptRow};
 
-use super::{Data, at, change, close, node, number, raw};
+use super::{Data, VERSION, at, change, close, node, number, raw};
 
 on_both_databases! {
     processes_that_open_at_once_migrate_once_and_agree_on_one_key
     a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes
     a_key_from_the_environment_is_not_written_down_and_is_needed_again
+    rows_of_the_first_schema_are_there_after_migrating
     rows_of_the_former_schema_are_there_after_migrating
     a_newer_schema_is_refused_with_both_versions_and_left_alone
     a_store_lets_go_of_its_tasks_when_the_node_stops
@@ -43,7 +44,7 @@ async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
     assert_eq!(mode(&data.path()), 0o700);
     let store = data.open().await;
     let mut tx = store.begin().await.unwrap();
-    tx.stop_node(&node("service-91c07f3a").id, at(2)).await.unwrap();
+    tx.stop_node(&node("service-91c07f3a").id, None, at(2)).await.unwrap();
     tx.commit().await.unwrap();
     for name in ["switchboard.db", "switchboard.db-wal", "switchboard.db-shm", "encryption.key"] {
         assert_eq!(mode(&data.file(name)), 0o600, "{name}");
@@ -52,7 +53,7 @@ async fn a_first_start_makes_private_files_and_a_second_finds_everything() {
     assert_eq!(STANDARD.decode(key.trim()).unwrap().len(), 32);
     assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
     assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(2)));
-    assert_eq!(store.schema_version().await.unwrap(), 4);
+    assert_eq!(store.schema_version().await.unwrap(), VERSION);
     store.ping().await.unwrap();
     assert!(store.database_bytes().await.unwrap() > 4096);
 }
@@ -76,7 +77,7 @@ async fn processes_that_open_at_once_migrate_once_and_agree_on_one_key(data: Dat
         assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "one key");
     }
     let mut raw = data.raw().await;
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 4);
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, VERSION);
     assert_eq!(number(&mut raw, "select count(*) from encryption_check").await, 1);
     let drafts = std::fs::read_dir(data.path())
         .unwrap()
@@ -149,20 +150,62 @@ async fn a_key_from_the_environment_is_not_written_down_and_is_needed_again(data
     assert!(text.contains("in SWITCHBOARD_ENCRYPTION_KEY (id "), "{text}");
 }
 
+async fn rows_of_the_first_schema_are_there_after_migrating(data: Data) {
+    with_former_schema(&data, 1).await;
+    let store = migrated(&data).await;
+    assert_eq!(store.nodes().await.unwrap()[0].address, None);
+    assert_eq!(store.leadership().await.unwrap().holder, None);
+}
+
 async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
-    std::fs::create_dir(data.path()).unwrap();
+    with_former_schema(&data, VERSION - 1).await;
     let mut raw = data.raw().await;
-    let first = match &data.database {
-        Some(_) => include_str!("../../../migrations/postgres/0001_first.sql"),
-        None => include_str!("../../../migrations/sqlite/0001_first.sql"),
-    };
-    change(&mut raw, first).await;
+    change(
+        &mut raw,
+        "update nodes set address = '10.0.0.7', address_override = 'gateway';
+         insert into node_settings values ('service-1', 'A.Plain', 'kept', 'kept', false, 5, null);
+         insert into node_links (node, state, endpoint, since) values ('service-1', 'live', 'tcp://a:1', 5);
+         update leadership set holder = 'service-1', fencing = 7",
+    )
+    .await;
+    close(raw).await;
+    let store = migrated(&data).await;
+    let node = &store.nodes().await.unwrap()[0];
+    assert_eq!((node.address_override.as_deref(), &node.id_file), (Some("gateway"), &None));
+    let lead = store.leadership().await.unwrap();
+    assert_eq!((lead.holder, lead.fencing), (Some(node.id.clone()), 7));
+    assert_eq!((store.node_settings().await.unwrap().len(), store.node_links().await.unwrap().len()), (1, 1));
+    // the process that wrote that row goes on beating, as its program does
+    let mut raw = data.raw().await;
+    let beat = "update nodes set heartbeat_at = 9 where id = 'service-1' and stopped_at is null";
+    assert_eq!(change(&mut raw, beat).await, 1);
+    close(raw).await;
+    assert_eq!(store.nodes().await.unwrap()[0].heartbeat_at.as_micros(), 9);
+}
+
+/// A database as the program of this schema version left it.
+async fn with_former_schema(data: &Data, version: i64) {
+    std::fs::create_dir(data.path()).unwrap();
+    let folder = if data.database.is_some() { "postgres" } else { "sqlite" };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(i64::try_from(files.len()), Ok(VERSION));
+    let mut raw = data.raw().await;
     change(
         &mut raw,
         "create table schema_migrations (
-            version bigint not null primary key, name text not null, applied_at bigint not null, applied_by text not null);
-         insert into schema_migrations values (1, '0001_first', 0, '0.1.0');
-         insert into nodes values ('service-1', 'service', 'box', '0.1.0', 7, 1, 2, null, null);
+            version bigint not null primary key, name text not null, applied_at bigint not null, applied_by text not null)",
+    )
+    .await;
+    for (version, file) in (1..=version).zip(files) {
+        let applied = format!("insert into schema_migrations values ({version}, 'former', 0, '0.1.0')");
+        change(&mut raw, std::fs::read_to_string(file).unwrap() + &applied).await;
+    }
+    change(
+        &mut raw,
+        "insert into nodes (id, role, host, version, pid, started_at, heartbeat_at)
+            values ('service-1', 'service', 'box', '0.1.0', 7, 1, 2);
          insert into settings values ('A.Plain', 'kept', null, 3, 'ann', 5);
          insert into setting_changes values ('A.Plain', 3, 'kept', false, 'ann', 5);
          insert into executions (dispatcher, cause, queued_at, started_at) values ('a', 'schedule', 1, 2);
@@ -172,8 +215,12 @@ async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
     )
     .await;
     close(raw).await;
+}
+
+/// That database, opened by this program: everything is there.
+async fn migrated(data: &Data) -> Store {
     let store = data.open().await;
-    assert_eq!(store.schema_version().await.unwrap(), 4);
+    assert_eq!(store.schema_version().await.unwrap(), VERSION);
     store.ping().await.unwrap();
     assert_eq!(store.nodes().await.unwrap()[0].host, "box");
     assert_eq!(store.setting("A.Plain").await.unwrap().unwrap().version, 3);
@@ -181,12 +228,8 @@ async fn rows_of_the_former_schema_are_there_after_migrating(data: Data) {
     assert_eq!(store.open_executions().await.unwrap().len(), 1);
     let lines = store.kept_rows(None, &KeptFilter { limit: 9, ..KeptFilter::default() }).await.unwrap();
     assert!(matches!(&lines[..], [KeptRow::Line(line)] if &*line.entry.text == "a line"), "{lines:?}");
-    // what is new in the present schema works
-    assert_eq!(store.node_settings().await.unwrap(), []);
-    assert_eq!(store.node_links().await.unwrap(), []);
-    assert_eq!(store.leadership().await.unwrap().holder, None);
     store.close().await;
-    data.open().await.ping().await.unwrap();
+    data.open().await
 }
 
 async fn a_newer_schema_is_refused_with_both_versions_and_left_alone(data: Data) {
@@ -196,16 +239,21 @@ async fn a_newer_schema_is_refused_with_both_versions_and_left_alone(data: Data)
     tx.commit().await.unwrap();
     let mut raw = data.raw().await;
     change(&mut raw, "insert into schema_migrations values (7, '0007_later', 0, '0.9.0')").await;
-    assert!(matches!(store.ping().await, Err(Error::Conflict(text)) if text.contains("schema version 7")));
+    store.ping().await.unwrap();
+    assert_eq!(store.newer_program().await.unwrap().as_deref(), Some("0.9.0"), "who has it open works on, and knows");
     store.close().await;
     let text = data.refusal().await;
     let place = data.options().database.map_or_else(|| "switchboard.db".to_owned(), |url| url.place().to_owned());
-    for word in ["schema version 7", "switchboard 0.9.0", "up to 4", "backup", &place, "service-1 on box"] {
+    for word in ["schema version 7", "switchboard 0.9.0", "up to 5", "backup", &place, "service-1 on box"] {
         assert!(text.contains(word), "{word} is not in: {text}");
     }
     change(&mut raw, "delete from schema_migrations where version = 7").await;
+    let store = data.open().await;
+    store.ping().await.unwrap();
+    assert_eq!(store.newer_program().await.unwrap(), None);
+    change(&mut raw, "delete from schema_migrations where version > 2").await;
+    assert!(matches!(store.ping().await, Err(Error::Conflict(text)) if text.contains("schema version 2")));
     close(raw).await;
-    data.open().await.ping().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,11 +8,13 @@ use switchboard::base::clock::{Clock as _, SystemClock};
 use switchboard::base::id::NodeId;
 use switchboard::model::audit::NewAuditEntry;
 use switchboard::model::log_entry::Level;
+use switchboard::model::node::Node;
 use switchboard::model::user::{ServiceRole, User};
 use switchboard::store::Store;
 use switchboard::store::audit::AuditFilter;
 use switchboard::store::diagnostics::Diagnostic;
 use switchboard::store::error::Error;
+use switchboard::store::nodes::Beat;
 use switchboard::store::users::NewUser;
 
 use super::{Data, at, change, node};
@@ -28,6 +30,7 @@ on_both_databases! {
     audit_entries_are_filtered_paged_and_purged
     diagnostics_count_repeats_and_are_bounded
     nodes_register_beat_stop_and_are_forgotten
+    a_node_belongs_to_the_process_that_registered_last
 }
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -348,18 +351,43 @@ async fn nodes_register_beat_stop_and_are_forgotten(data: Data) {
     let mut expected = node("service-1");
     let mut tx = store.begin().await.unwrap();
     tx.register_node(&expected).await.unwrap();
-    tx.stop_node(&expected.id, at(1)).await.unwrap();
+    tx.stop_node(&expected.id, None, at(1)).await.unwrap();
     expected.pid = 8;
     tx.register_node(&expected).await.unwrap();
-    tx.beat_node(&expected.id, Some("0011"), at(5)).await.unwrap();
-    tx.beat_node(&NodeId::new("service-2"), None, at(5)).await.unwrap();
+    assert_eq!(tx.beat_node(&expected.id, None, Some("0011"), at(5)).await.unwrap(), Beat::Written);
+    assert_eq!(tx.beat_node(&NodeId::new("service-2"), None, None, at(5)).await.unwrap(), Beat::Unknown);
     tx.commit().await.unwrap();
     expected.heartbeat_at = at(5);
     expected.key_fingerprint = Some("0011".to_owned());
     assert_eq!(store.nodes().await.unwrap(), std::slice::from_ref(&expected));
     let mut tx = store.begin().await.unwrap();
+    tx.stop_node(&expected.id, None, at(6)).await.unwrap();
+    tx.beat_node(&expected.id, None, None, at(7)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.nodes().await.unwrap()[0].stopped_at, Some(at(6)), "a beat that comes late does not revive it");
+    let mut tx = store.begin().await.unwrap();
     assert!(tx.remove_node(&expected.id).await.unwrap());
     assert!(!tx.remove_node(&expected.id).await.unwrap());
     tx.commit().await.unwrap();
     assert_eq!(store.nodes().await.unwrap(), []);
+}
+
+async fn a_node_belongs_to_the_process_that_registered_last(data: Data) {
+    let store = data.open().await;
+    let [first, second] = ["a/1:2", "a/1:3"].map(|file| Node { id_file: Some(file.to_owned()), ..node("service-1") });
+    let first_file = first.id_file.as_deref();
+    let mut tx = store.begin().await.unwrap();
+    tx.register_node(&first).await.unwrap();
+    assert_eq!(tx.beat_node(&first.id, first_file, Some("0011"), at(5)).await.unwrap(), Beat::Written);
+    tx.register_node(&Node { host: "copy".to_owned(), pid: 4711, ..second.clone() }).await.unwrap();
+    let Beat::Replaced(by) = tx.beat_node(&first.id, first_file, Some("0022"), at(6)).await.unwrap() else {
+        panic!("it took the node back")
+    };
+    let said = by.to_string();
+    assert!(said.starts_with("process 4711 on copy is service-1 now") && said.contains("remove the file"), "{said}");
+    tx.stop_node(&first.id, first_file, at(7)).await.unwrap();
+    assert_eq!(tx.beat_node(&first.id, second.id_file.as_deref(), None, at(8)).await.unwrap(), Beat::Written);
+    tx.commit().await.unwrap();
+    let expected = Node { host: "copy".to_owned(), pid: 4711, heartbeat_at: at(8), ..second };
+    assert_eq!(store.nodes().await.unwrap(), [expected]);
 }

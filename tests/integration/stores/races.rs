@@ -114,7 +114,7 @@ async fn changes_are_noticed_own_at_once_and_others_soon(data: Data) {
     let before = *other.borrow();
     for (key, seconds) in [(None, 5), (Some("0011"), 6)] {
         let mut tx = one.begin().await.unwrap();
-        tx.beat_node(&node("service-1").id, key, at(seconds)).await.unwrap();
+        tx.beat_node(&node("service-1").id, None, key, at(seconds)).await.unwrap();
         tx.commit().await.unwrap();
     }
     tokio::time::timeout(Duration::from_secs(10), other.changed()).await.expect("it is noticed").unwrap();

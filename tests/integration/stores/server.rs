@@ -12,7 +12,7 @@ use switchboard::store::error::Error;
 use switchboard::store::{OpenOptions, Store};
 
 use super::work::{asked, request};
-use super::{Data, at, change, node, number};
+use super::{Data, VERSION, at, change, node, number};
 use crate::postgres::TestDatabase;
 use crate::postgres_server::TestServer;
 
@@ -56,7 +56,7 @@ async fn nodes_that_start_at_once_on_an_empty_database_migrate_once() {
     let opened = join_all(machines.iter().map(|(data, options)| Store::open(options.clone(), &data.shutdown))).await;
     let stores: Vec<Store> = opened.into_iter().map(Result::unwrap).collect();
     let mut raw = super::Raw::Postgres(database.connect().await);
-    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, 4);
+    assert_eq!(number(&mut raw, "select count(*) from schema_migrations").await, VERSION);
     assert_eq!(number(&mut raw, "select count(*) from encryption_check").await, 1);
     // they run what is asked for once
     for round in 0..5 {
