@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::base::backoff::Backoff;
 use crate::base::chain::chain;
@@ -20,6 +21,10 @@ use crate::store::error::Error;
 
 /// What could not be written is tried again, at the latest after this.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+
+/// Whether what was written stands there still is looked at so far apart at least: somebody may have removed this node, which registers anew
+/// then.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Those that need more than to be taken up: a new link, say. Whoever applies them says what came of it.
 const APPLIED_ELSEWHERE: &[&str] = &[MESSENGER_ENDPOINT, MESSENGER_KEY, MESSENGER_ALLOWED_NETWORKS];
@@ -49,6 +54,8 @@ pub fn keep_telling(
         let mut word = Word::default();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut again = None;
+        let mut changes = store.changes();
+        let mut look_at: Option<Instant> = None;
         loop {
             word.take_up(&settings.borrow_and_update(), clock.now());
             for told in messenger.borrow_and_update().iter() {
@@ -75,10 +82,23 @@ pub fn keep_telling(
                     None => std::future::pending().await,
                 }
             };
+            let look = async {
+                match look_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = due => {}
                 changed = settings.changed() => if changed.is_err() { return },
                 Ok(()) = messenger.changed() => {}
+                Ok(()) = changes.changed(), if look_at.is_none() => look_at = Some(Instant::now() + LOOK_AGAIN),
+                () = look => {
+                    look_at = None;
+                    changes.borrow_and_update();
+                    // a database that is away is looked at again with its next change
+                    let _ = word.look(&store, &node).await;
+                }
                 () = stopping.stopping() => return,
             }
         }
@@ -119,6 +139,14 @@ impl Word {
             self.unwritten.insert(told.setting.clone());
             self.said.insert(told.setting.clone(), told);
         }
+    }
+
+    /// If what was written is gone, everything is to be said anew.
+    async fn look(&mut self, store: &Store, node: &NodeId) -> Result<(), Error> {
+        if self.is_begun && store.told_settings(node).await? < self.said.len() {
+            self.unwritten.extend(self.said.keys().cloned());
+        }
+        Ok(())
     }
 
     async fn write(&mut self, store: &Store, node: &NodeId) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::base::chain::chain;
 use crate::base::clock::{SharedClock, Timestamp};
@@ -142,16 +142,19 @@ impl Presence {
     pub fn keep_beating(&self, mut settings: watch::Receiver<Arc<Settings>>) {
         let presence = self.clone();
         self.shutdown.spawn("heartbeat", async move {
+            let mut beaten_at = Instant::now();
             loop {
                 let interval = settings.borrow_and_update().duration(name::HEARTBEAT_INTERVAL);
                 tokio::select! {
-                    () = sleep(interval) => {}
+                    () = sleep_until(beaten_at + interval) => {}
+                    // the interval may be another; changes that come often must not put the beat off
                     changed = settings.changed() => {
                         if changed.is_err() { return }
                         continue;
                     }
                     () = presence.shutdown.stopping() => return,
                 }
+                beaten_at = Instant::now();
                 // the next beat is the next attempt; a database that is away is seen on the pages and by /readyz
                 if let Err(error) = presence.beat().await {
                     tracing::debug!("this node's heartbeat was not written: {}", chain(&error));

@@ -38,6 +38,15 @@ impl Store {
         .await?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
+
+    /// Of how many settings a node has said anything.
+    pub async fn told_settings(&self, node: &NodeId) -> Result<usize, Error> {
+        let count: i64 = sql::query_scalar("select count(*) from node_settings where node = $1")
+            .bind(node.as_str())
+            .fetch_one(self.read())
+            .await?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
 }
 
 impl Transaction {

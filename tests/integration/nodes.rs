@@ -1,22 +1,28 @@
 //! What administrators do about nodes: hand over, correct an address, remove; through the door, `/api` and the page.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use switchboard::base::clock::Timestamp;
+use switchboard::app::applied;
+use switchboard::app::nodes::Presence;
+use switchboard::base::clock::{Clock as _, SharedClock, Timestamp};
 use switchboard::base::id::NodeId;
-use switchboard::config::settings::Fixed;
+use switchboard::config::schema::name::{HEARTBEAT_INTERVAL, POLL_INTERVAL, STALE_TIME};
+use switchboard::config::settings::{Fixed, Settings};
 use switchboard::control::{Actor, Refusal};
 use switchboard::messenger::secure::keys::Key;
 use switchboard::model::node::{Node, NodeLink, Role};
 use switchboard::model::user::ServiceRole;
 use switchboard::store::Store;
 use switchboard::store::audit::AuditFilter;
+use tokio::sync::watch;
 
 use crate::front::{Front, HOME, START, viewer};
 use crate::pages::site::{HOST, Site};
+use crate::support::same_keys;
 
 const TERM: Duration = Duration::from_secs(15);
 
@@ -396,4 +402,61 @@ async fn diagnostics_tell_of_the_primary_and_of_who_stands_by() {
     register(&site.store, &[node("service-2", Role::Service, now)]).await;
     let shown = page().await;
     assert!(!shown.contains("nothing takes over") && shown.contains("this machine and the database agree"), "{shown}");
+}
+
+/// Waits until the database says so.
+async fn in_time<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_and_is_back_says_again_what_is_in_force_there() {
+    let front = Front::new().await;
+    let own = node("web-1", Role::Web, front.clock.now());
+    register(&front.store, std::slice::from_ref(&own)).await;
+    let clock: SharedClock = front.clock.clone();
+    let (_messenger, told) = watch::channel(Vec::new());
+    let settings = front.settings.subscribe();
+    applied::keep_telling(&front.store, &own.id, settings, told, &clock, &front.shutdown);
+    let said = async || Some(front.store.node_settings().await.unwrap()).filter(|said| !said.is_empty());
+    let first = in_time("what is in force", said).await;
+    let mut transaction = front.store.begin().await.unwrap();
+    assert!(transaction.remove_node(&own.id).await.unwrap());
+    transaction.commit().await.unwrap();
+    assert_eq!(said().await, None);
+    register(&front.store, std::slice::from_ref(&own)).await;
+    assert_eq!(in_time("the same again", said).await, first);
+}
+
+#[tokio::test]
+async fn settings_that_change_all_the_time_do_not_put_a_heartbeat_off() {
+    let front = Front::new().await;
+    let own = node("web-1", Role::Web, front.clock.now());
+    let clock: SharedClock = front.clock.clone();
+    let [keys] = same_keys();
+    let presence = Presence::new(&front.store, own.clone(), &keys, &clock, &front.shutdown);
+    presence.register().await.unwrap();
+    let quick = |poll: &str| {
+        let values = [(HEARTBEAT_INTERVAL, "1s"), (STALE_TIME, "3s"), (POLL_INTERVAL, poll)];
+        Arc::new(Settings::resolve(&Fixed::default(), values).0)
+    };
+    front.settings.send_replace(quick("7s"));
+    presence.keep_beating(front.settings.subscribe());
+    front.clock.advance(Duration::from_secs(1));
+    let mut odd = false;
+    in_time("a heartbeat", async || {
+        odd = !odd;
+        front.settings.send_replace(quick(if odd { "8s" } else { "9s" }));
+        let nodes = front.store.nodes().await.unwrap();
+        nodes.iter().any(|node| node.heartbeat_at > own.heartbeat_at).then_some(())
+    })
+    .await;
 }
