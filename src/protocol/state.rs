@@ -14,6 +14,9 @@ use crate::model::execution::{Cause, Outcome, Progress};
 /// How many past runs a state remembers of each dispatcher: the bars of its row.
 pub const BARS: usize = 40;
 
+/// So many of a node's absences are told, the newest.
+pub const ABSENCES: usize = 8;
+
 /// Everything there is to know about a service node's work now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -43,6 +46,20 @@ pub struct NodeFacts {
     /// Whether it has been asked to stop: runs that go on may finish, no other begins. An older version does not say.
     #[serde(default)]
     pub stopping: bool,
+    /// Which lines of its log it wrote while it was not the primary, before each of its terms; oldest first, the newest
+    /// [`ABSENCES`]. An older version does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absences: Vec<Absence>,
+}
+
+/// A part of a node's log, written before a term as primary and after the one before that: other nodes may have been primary
+/// meanwhile, and what they wrote comes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// The last line of the term before; 0 if there was none.
+    pub after: u64,
+    /// The last line before the next term; may be the same.
+    pub upto: u64,
 }
 
 /// A dispatcher: what it is, what it does, what it did.
@@ -232,6 +249,15 @@ impl NodeState {
     #[must_use]
     pub fn new(epoch: Epoch, node: NodeFacts) -> Self {
         Self { epoch, number: 0, node, dispatchers: BTreeMap::new() }
+    }
+}
+
+impl NodeFacts {
+    /// A term as primary begins after this absence.
+    pub fn note_absence(&mut self, absence: Absence) {
+        let surplus = (self.absences.len() + 1).saturating_sub(ABSENCES);
+        self.absences.drain(..surplus);
+        self.absences.push(absence);
     }
 }
 
