@@ -400,8 +400,10 @@ pub(crate) mod tests {
         assert_eq!(log.reach(at(1, 5), None), Reach::Held);
     }
 
+    type Told = (u64, Vec<u64>, Option<(u64, u64)>);
+
     /// The newest lines that are wanted, newest part first: the number of its stretch, its lines, and what is lost before them.
-    fn parts(log: &Log, most: usize, matches: fn(&LogEntry) -> bool) -> Vec<(u64, Vec<u64>, Option<(u64, u64)>)> {
+    fn parts(log: &Log, most: usize, matches: fn(&LogEntry) -> bool) -> Vec<Told> {
         let parts = log.newest_parts(most, matches).into_iter();
         let lost = |part: &Part| part.lost.map(|lost| (lost.from, lost.to));
         parts.map(|part| (part.stretch.number, seqs(&part.read), lost(&part))).collect()

@@ -60,7 +60,7 @@ struct Search<'a> {
     filter: &'a LineFilter,
     /// Newest first.
     parts: &'a [Part],
-    /// So many rows were looked at: with a filter that few lines pass the search has an end.
+    /// So many rows were looked at: with a filter that few lines pass the search has an end, and only what is held is told then.
     looked_at: usize,
 }
 
@@ -72,9 +72,7 @@ impl Search<'_> {
         for (at, part) in self.parts.iter().enumerate() {
             let mut chunk = Chunk::of(part);
             missing -= chunk.keep_newest(missing);
-            if missing > 0
-                && let Some(lost) = part.lost
-            {
+            if let Some(lost) = part.lost.filter(|_| missing > 0 && self.may_look()) {
                 let epoch = part.stretch.epoch;
                 let place = |seq| Some(Cursor { epoch, seq });
                 let span = KeptSpan { epoch, own: true, after: place(lost.from - 1), upto: place(lost.to) };
@@ -83,7 +81,7 @@ impl Search<'_> {
                 missing -= own.len();
                 chunk.own = own.into_iter().map(|(_, piece)| piece).collect();
             }
-            if missing > 0 && part.begins && self.looked_at < ROWS as usize {
+            if missing > 0 && part.begins && self.may_look() {
                 chunk.between = match self.parts.get(at + 1) {
                     Some(former) => self.between(former, at, missing).await?,
                     None => self.before(part, at, missing).await?,
@@ -91,7 +89,7 @@ impl Search<'_> {
                 missing -= chunk.between.len();
             }
             chunks.push(chunk);
-            if missing == 0 || self.looked_at >= ROWS as usize {
+            if missing == 0 {
                 return Ok(chunks);
             }
         }
@@ -132,13 +130,12 @@ impl Search<'_> {
     /// What was kept before the oldest part.
     async fn before(&mut self, oldest: &Part, at: usize, most: usize) -> Result<Vec<(NodeId, Piece)>, Error> {
         let Stretch { epoch, after, .. } = oldest.stretch;
-        let rows = match self.settled_after(at) {
-            Some(upto) => self.look(KeptSpan { epoch, own: false, after: None, upto: Some(upto) }).await?,
-            None => {
-                let seq = oldest.lost.map_or(after, |lost| lost.to) + 1;
-                let before = KeptFilter { before: Some(Cursor { epoch, seq }), ..self.rows() };
-                self.store.kept_rows(None, &before).await?
-            }
+        let rows = if let Some(upto) = self.settled_after(at) {
+            self.look(KeptSpan { epoch, own: false, after: None, upto: Some(upto) }).await?
+        } else {
+            let seq = oldest.lost.map_or(after, |lost| lost.to) + 1;
+            let before = KeptFilter { before: Some(Cursor { epoch, seq }), ..self.rows() };
+            self.store.kept_rows(None, &before).await?
         };
         // of what was heard here only what comes before that
         let first = |epoch| self.parts.iter().rev().find(|part| part.stretch.epoch == epoch);
@@ -152,6 +149,10 @@ impl Search<'_> {
         let next = self.parts[..at].iter().rev().find(|part| part.stretch != own)?;
         let Stretch { epoch, settled, .. } = next.stretch;
         (epoch == own.epoch).then_some(Cursor { epoch, seq: settled })
+    }
+
+    fn may_look(&self) -> bool {
+        self.looked_at < ROWS as usize
     }
 
     async fn look(&mut self, span: KeptSpan) -> Result<Vec<KeptRow>, Error> {

@@ -119,6 +119,8 @@ impl Reader {
     async fn go_on(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
         match from.hub.reach(at, self.entered.map(|entered| entered.stretch)) {
             Reach::Older(first) if self.may_fill() => self.fill(from, at, first).await,
+            // what it wrote before the stretch only kept rows tell, and they can't be had now
+            Reach::Older(_) if self.entered.is_some_and(|entered| at.seq < entered.after) => Ok(Step::Nothing),
             Reach::Held | Reach::Older(_) => Ok(Step::Held(at)),
             Reach::Over | Reach::Unknown => self.leave(from, at).await,
         }
@@ -318,6 +320,7 @@ async fn first_later(store: &Store, at: Cursor, held: &[(Stretch, LifeFacts)]) -
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::ops::RangeInclusive;
     use std::sync::Arc;
 
@@ -347,7 +350,9 @@ mod tests {
     fn hear_again(hub: &Hub, name: &str, epoch: Epoch, absences: &[(u64, u64)], seqs: RangeInclusive<u64>) {
         let mut node = facts();
         node.id = NodeId::new(name);
-        absences.iter().for_each(|(after, upto)| node.note_absence(Absence { after: *after, upto: *upto }));
+        for &(after, upto) in absences {
+            node.note_absence(Absence { after, upto });
+        }
         hub.take(Report::Whole(Box::new(NodeState::new(epoch, node))));
         let first = *seqs.start();
         let entries: Vec<LogEntry> = seqs.map(|seq| line(name, seq)).collect();
@@ -388,6 +393,15 @@ mod tests {
         words.join(" ")
     }
 
+    /// The first look: what is told at once, in words.
+    async fn first_look(hub: &Hub, store: Option<&Store>, filter: LineFilter, most: usize) -> String {
+        let step = Reader::new(filter, None).step(Source { hub, store }, most).await.unwrap();
+        let Step::Newest(older, lines) = step else { panic!("{step:?}") };
+        let gap = lines.gap.map(|gap| format!("{}-{}", gap.from, gap.to));
+        let held = lines.lines.iter().map(|(_, entry, _)| entry.text.to_string());
+        older.iter().map(word).chain(gap).chain(held).collect::<Vec<_>>().join(" ")
+    }
+
     fn word(piece: &Piece) -> String {
         let name = |node: &Option<NodeId>| node.as_ref().map_or("?".to_owned(), ToString::to_string);
         match piece {
@@ -423,18 +437,13 @@ mod tests {
         let hub = hub();
         hear(&hub, "a", A, 1..=3);
         hear(&hub, "b", B, 1..=2);
-        let newest = async |most| {
-            let mut reader = Reader::new(LineFilter::default(), None);
-            let step = reader.step(Source { hub: &hub, store: None }, most).await.unwrap();
-            let Step::Newest(older, lines) = step else { panic!("{step:?}") };
-            let held = lines.lines.iter().map(|(_, entry, _)| entry.text.to_string());
-            let told: Vec<_> = older.iter().map(word).chain(held).collect();
-            assert_eq!(reader.at(), Some(at(B, 2)));
-            told.join(" ")
-        };
+        let newest = async |most| first_look(&hub, None, LineFilter::default(), most).await;
         assert_eq!(newest(10).await, "a1 a2 a3 [a>b] b1 b2");
         assert_eq!(newest(3).await, "a3 [a>b] b1 b2");
         assert_eq!(newest(2).await, "b1 b2");
+        let mut reader = Reader::new(LineFilter::default(), None);
+        reader.step(Source { hub: &hub, store: None }, 10).await.unwrap();
+        assert_eq!(reader.at(), Some(at(B, 2)));
         hear(&hub, "a", A, 4..=4);
         let mut reader = Reader::new(LineFilter::default(), None);
         assert_eq!(told(&mut reader, &hub, None).await, "a1 a2 a3 [a>b] b1 b2 [b>a] a4");
@@ -524,7 +533,12 @@ mod tests {
             assert_eq!(told(A, 52).await, "a53 a54");
             assert_eq!(told(B, 3).await, "b4 b5 [b>a] a51 a52 a53 a54");
             assert_eq!(keeping.told(hub, None).await, format!("a50 {between}"), "to begin with");
+            let look = first_look(hub, Some(&keeping.store), LineFilter::default(), 100).await;
+            assert_eq!(look, format!("{} {between}", words("a", 1..=50)));
         }
+        let narrow = LineFilter { search: Some(regex::Regex::new("3$").unwrap()), ..LineFilter::default() };
+        let look = first_look(&whole, Some(&keeping.store), narrow, 100).await;
+        assert_eq!(look.replace("hidden ", ""), "a3 a13 a23 a33 a43 [a>b] b3 [b>a] a53");
         // nobody else was primary meanwhile
         let alone = hub();
         hear_again(&alone, "a", A, &[(0, 2), (4, 4)], 1..=6);
@@ -534,32 +548,26 @@ mod tests {
     #[tokio::test]
     async fn every_part_of_a_life_stands_where_it_was_written() {
         let keeping = Keeping::start().await;
-        // b, a, b, a, b, a
-        for turn in 0..3 {
-            keeping.keep("b", B, turn * 10 + 1..=turn * 10 + 10).await;
-            keeping.keep("a", A, turn * 10 + 1..=turn * 10 + 10).await;
+        let order = [("b", 1), ("a", 1), ("b", 11), ("a", 11), ("b", 21), ("a", 21)];
+        for (name, first) in order {
+            keeping.keep(name, if name == "a" { A } else { B }, first..=first + 9).await;
         }
         let hub = hub();
         hear_again(&hub, "a", A, &[(0, 0), (10, 10), (20, 20)], 1..=30);
         let parts = |from: usize| {
-            let part = |part: usize| {
-                let (first, turns) = (part as u64 / 2 * 10 + 1, ["b", "a"]);
-                let restart = if part > from {
-                    format!("[{}>{}] ", turns[(part + 1) % 2], turns[part % 2])
-                } else {
-                    String::new()
-                };
-                restart + &words(turns[part % 2], first..=first + 9)
-            };
-            (from..6).map(part).collect::<Vec<_>>().join(" ")
+            let mut told = String::new();
+            for (at, (name, first)) in order.into_iter().enumerate().skip(from) {
+                if at > from {
+                    write!(told, " [{}>{name}] ", order[at - 1].0).unwrap();
+                }
+                told += &words(name, first..=first + 9);
+            }
+            told
         };
         assert_eq!(keeping.told(&hub, Some(at(A, 0))).await, parts(1));
-        for from in 1..4 {
-            let restart = format!("[b>a] ");
-            assert_eq!(keeping.told(&hub, Some(at(B, from * 10))).await, {
-                let rest = parts(usize::try_from(from).unwrap() * 2 - 1);
-                format!("{restart}{rest}")
-            });
+        for turn in 1..4 {
+            let rest = parts(2 * usize::try_from(turn).unwrap() - 1);
+            assert_eq!(keeping.told(&hub, Some(at(B, turn * 10))).await, format!("[b>a] {rest}"));
         }
         assert_eq!(keeping.told(&hub, Some(at(A, 20))).await, format!("[a>b] {}", parts(4)));
     }

@@ -292,3 +292,30 @@ impl DispatcherState {
         self.recent.last()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_absences_are_told_and_an_older_version_tells_none() {
+        let mut facts = NodeFacts {
+            id: NodeId::new("service-1"),
+            host: "here".into(),
+            version: "1".into(),
+            pid: 1,
+            started_at: Timestamp::from_micros(1),
+            stopping: false,
+            absences: Vec::new(),
+        };
+        let older = rmp_serde::to_vec_named(&facts).unwrap();
+        assert!(!older.windows(8).any(|bytes| bytes == b"absences"), "as an older version writes it");
+        assert_eq!(rmp_serde::from_slice::<NodeFacts>(&older).unwrap(), facts);
+        for term in 0..=ABSENCES as u64 {
+            facts.note_absence(Absence { after: term * 10, upto: term * 10 + 5 });
+        }
+        assert_eq!((facts.absences.len(), facts.absences[0].after), (ABSENCES, 10));
+        let sent = rmp_serde::to_vec_named(&facts).unwrap();
+        assert_eq!(rmp_serde::from_slice::<NodeFacts>(&sent).unwrap(), facts);
+    }
+}
