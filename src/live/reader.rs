@@ -330,7 +330,8 @@ mod tests {
     use crate::live::log::tests::entry;
     use crate::live::mirror::tests::facts;
     use crate::model::log_entry::{Level, LogEntry};
-    use crate::protocol::state::{Absence, NodeState};
+    use crate::protocol::event::{Change, Event};
+    use crate::protocol::state::{Absence, NodeFacts, NodeState};
     use crate::protocol::{LogBatch, Report};
     use crate::store::OpenOptions;
 
@@ -543,6 +544,25 @@ mod tests {
         let alone = hub();
         hear_again(&alone, "a", A, &[(0, 2), (4, 4)], 1..=6);
         assert_eq!(told(&mut Reader::new(LineFilter::default(), Some(at(A, 3))), &alone, None).await, "a4 a5 a6");
+    }
+
+    #[tokio::test]
+    async fn who_follows_is_told_of_a_primary_that_was_not_heard_once_the_one_it_follows_is_primary_again() {
+        let keeping = Keeping::start().await;
+        let hub = hub();
+        hear_again(&hub, "a", A, &[(0, 0)], 1..=3);
+        let mut follows = Reader::new(LineFilter::default(), Some(at(A, 1)));
+        assert_eq!(told(&mut follows, &hub, Some(&keeping.store)).await, "a2 a3");
+        keeping.keep("a", A, 1..=3).await;
+        keeping.keep("b", B, 1..=2).await;
+        let mut node = NodeFacts { id: NodeId::new("a"), ..facts() };
+        node.note_absence(Absence { after: 3, upto: 4 });
+        let events = vec![Event { number: 1, change: Change::Node(node) }];
+        hub.take(Report::Events { epoch: A, events });
+        let entries = vec![line("a", 4), line("a", 5)];
+        hub.take(Report::Log(LogBatch { epoch: A, gap: None, first: 4, entries }));
+        hub.publish();
+        assert_eq!(told(&mut follows, &hub, Some(&keeping.store)).await, "[a>b] b1 b2 [b>a] a4 a5");
     }
 
     #[tokio::test]
