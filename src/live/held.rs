@@ -7,8 +7,6 @@ use bytes::Bytes;
 
 use crate::base::id::Epoch;
 use crate::base::ring::Counts;
-#[cfg(doc)]
-use crate::live::borders::Border;
 use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
 
@@ -60,7 +58,7 @@ pub(crate) struct Stretch {
     pub(crate) epoch: Epoch,
     /// The last line of its life that was known when it began.
     pub(crate) after: u64,
-    /// A line of its life before that, as [`Border::settled`] says.
+    /// A line of its life before that: nothing that was kept earlier is of whoever was primary in between.
     pub(crate) settled: u64,
 }
 
