@@ -34,6 +34,7 @@ pub fn facts(id: NodeId, started_at: Timestamp) -> NodeFacts {
         pid: std::process::id(),
         started_at,
         stopping: false,
+        absences: Vec::new(),
     }
 }
 

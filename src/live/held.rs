@@ -58,6 +58,8 @@ pub(crate) struct Stretch {
     pub(crate) epoch: Epoch,
     /// The last line of its life that was known when it began.
     pub(crate) after: u64,
+    /// A line of its life before that: nothing that was kept earlier is of whoever was primary in between.
+    pub(crate) settled: u64,
 }
 
 impl Stretch {
@@ -102,13 +104,10 @@ impl Life {
         from
     }
 
-    /// Notes that these numbers can't be had, as far as they are new.
-    pub(crate) fn lose(&mut self, gap: LogGap) {
-        if gap.to > self.last && gap.from <= gap.to {
-            let gap = LogGap { from: self.last + 1, ..gap.part(self.last + 1, gap.to) };
-            self.last = gap.to;
-            self.items.push_back(Item::Gap(gap));
-        }
+    /// Takes what follows its last line.
+    pub(crate) fn push(&mut self, item: Item) {
+        self.last = item.last();
+        self.items.push_back(item);
     }
 
     /// Remembers the level of what made room.

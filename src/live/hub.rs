@@ -10,15 +10,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::base::clock::SharedClock;
-use crate::base::id::{Cursor, Epoch, NodeId};
+use crate::base::id::Cursor;
 use crate::live::filter::LineFilter;
-use crate::live::held::NumberedLine;
 use crate::live::life::LifeFacts;
 use crate::live::log::{Log, Reach};
 use crate::live::mirror::{Changed, Mirror, Summary};
+use crate::live::read::Lines;
 use crate::messenger::client::{LinkState, LinkStatus};
-use crate::model::log_entry::LogGap;
 use crate::protocol::Report;
+use crate::protocol::event::Change;
 use crate::protocol::state::{Applied, DispatcherState, NodeFacts, NodeState};
 
 /// The mirrored log holds so many lines, unless [`Hub::resize_log`] says otherwise.
@@ -67,27 +67,6 @@ pub struct Picture {
     pub summary: Summary,
     /// Whether `state` is what the service node has now, as far as one can know.
     pub current: bool,
-}
-
-/// Lines read from the ring.
-#[derive(Clone, Debug, Default)]
-pub struct Lines {
-    /// Of which node.
-    pub node: Option<NodeId>,
-    /// Of which life of it.
-    pub epoch: Option<Epoch>,
-    /// What the ring no longer holds, before the lines.
-    pub gap: Option<LogGap>,
-    /// The number of the first line or gap held of the life when it was read.
-    pub(crate) first: u64,
-    /// The lines that match, each with its number and its JSON array (encoded once, shared by all viewers).
-    pub lines: Vec<NumberedLine>,
-    /// The number up to which the ring was read: go on from there, in the life `epoch`.
-    pub next: u64,
-    /// How many did not match, by level.
-    pub hidden: [u64; 5],
-    /// Whether there is more to read at once.
-    pub more: bool,
 }
 
 /// What became of a report.
@@ -245,18 +224,7 @@ impl Hub {
     /// Lines after `since` in its life (the newest `most` if none), at most `most`; none if nothing of that life is held. Who
     /// follows reads through a [`Reader`](crate::live::reader::Reader), which knows how to get to the next life.
     pub fn lines(&self, since: Option<Cursor>, filter: &LineFilter, most: usize) -> Lines {
-        let log = self.log();
-        let read = log.read(since, most, |entry| filter.matches(entry));
-        Lines {
-            node: read.life.as_ref().map(|life| life.node.clone()),
-            epoch: read.life.map(|life| life.epoch),
-            gap: read.gap,
-            first: read.first,
-            lines: read.lines,
-            next: read.next,
-            hidden: read.hidden,
-            more: read.more,
-        }
+        self.log().read(since, most, |entry| filter.matches(entry)).into()
     }
 
     /// How a place in a log lies to what is held of it; `entered` is the stretch whose beginning it is, if it is no end.
@@ -325,15 +293,22 @@ impl Hub {
                     version: node.version.clone(),
                     started_at: node.started_at,
                 };
-                self.log_mut().begin(&life);
+                self.log_mut().begin(&life, &node.absences);
                 self.mirror().set_whole(*state);
                 // lines may be on their way still: the beat after them says that this is the present
                 Taken::Taken
             }
-            Report::Events { epoch, events } => match self.mirror().apply(epoch, &events) {
-                Applied::Changed | Applied::Known => Taken::Taken,
-                Applied::Missing => Taken::Missing,
-            },
+            Report::Events { epoch, events } => {
+                for event in &events {
+                    if let Change::Node(node) = &event.change {
+                        self.log_mut().heed(epoch, &node.absences);
+                    }
+                }
+                match self.mirror().apply(epoch, &events) {
+                    Applied::Changed | Applied::Known => Taken::Taken,
+                    Applied::Missing => Taken::Missing,
+                }
+            }
             Report::Log(batch) => {
                 if self.log_mut().append(batch) {
                     Taken::Taken
@@ -396,11 +371,12 @@ impl std::fmt::Debug for Shared {
 mod tests {
     use super::*;
     use crate::base::clock::{ManualClock, Timestamp};
+    use crate::base::id::Epoch;
     use crate::live::log::tests::entry;
     use crate::live::mirror::tests::{dispatcher, facts, link};
-    use crate::model::log_entry::Level;
+    use crate::model::log_entry::{Level, LogGap};
     use crate::protocol::LogBatch;
-    use crate::protocol::event::{Change, Event};
+    use crate::protocol::event::Event;
 
     fn hub() -> Hub {
         Hub::new(ManualClock::new(Timestamp::from_micros(5_000_000)))

@@ -7,7 +7,7 @@ use crate::live::life::Restart;
 use crate::model::log_entry::{Level, LogGap, LogLine};
 use crate::store::Store;
 use crate::store::error::Error;
-use crate::store::logs::{KeptAfter, KeptFilter, KeptRow};
+use crate::store::logs::{KeptAfter, KeptRow};
 
 /// So many rows are read at once.
 pub const ROWS: u32 = 2000;
@@ -44,26 +44,35 @@ pub(crate) struct Found {
 pub(crate) enum Upto<'a> {
     /// To this number of the same life: from there on a ring has them.
     Line(u64),
-    /// Over later lives, to the beginning of one of these; of its own life to this number.
-    Lives(&'a [Epoch], u64),
+    /// Over later lives, to the beginning of what is read elsewhere: of each of these lives what follows a place; of its own life to
+    /// this number.
+    Lives(&'a [Cursor], u64),
+}
+
+/// Where among the kept rows to look: after one place, and up to when another was kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) from: Cursor,
+    pub(crate) upto: Option<Cursor>,
 }
 
 /// Tells the levels of the lines `from..=to` of a life that were in a ring once, as far as they are known.
 pub(crate) type Levels<'a> = &'a (dyn Fn(Epoch, u64, u64) -> Counts + Sync);
 
-/// The lines after `at`, as far as they are wanted and kept.
+/// The lines after `at`, as far as they are wanted and kept; `span` begins there, or before it.
 pub(crate) async fn after(
     store: &Store,
     at: Cursor,
+    span: Span,
     upto: Upto<'_>,
     filter: &LineFilter,
     levels: Levels<'_>,
 ) -> Result<Found, Error> {
-    let rows = store.kept_after(at, ROWS, BYTES).await?;
+    let rows = store.kept_after(span.from, span.upto, ROWS, BYTES).await?;
     let mut left = Vec::<Cursor>::new();
     for epoch in rows.rows.iter().map(KeptRow::epoch).filter(|epoch| *epoch != at.epoch) {
         if left.iter().all(|known| known.epoch != epoch) {
-            left.push(Cursor { epoch, seq: store.kept_before(at, epoch).await? });
+            left.push(Cursor { epoch, seq: store.kept_before(span.from, epoch).await? });
         }
     }
     let mut found = weave(rows, at, left, upto, filter, levels);
@@ -75,26 +84,6 @@ pub(crate) async fn after(
         restart.before = store.kept_node(at.epoch).await?;
     }
     Ok(found)
-}
-
-/// The newest kept lines that match and are older than what the hub holds, at most `most`. `held`: from which line on it holds each
-/// life that it is to be gone on with, the oldest first.
-pub(crate) async fn newest(
-    store: &Store,
-    held: &[Cursor],
-    filter: &LineFilter,
-    most: usize,
-) -> Result<Vec<Piece>, Error> {
-    let kept = KeptFilter {
-        execution: filter.execution,
-        level: filter.level,
-        sources: filter.sources.clone(),
-        before: held.first().copied(),
-        limit: ROWS,
-        ..KeptFilter::default()
-    };
-    let rows = store.kept_rows(None, &kept).await?;
-    Ok(older(rows, held, filter, most))
 }
 
 /// What is left of a gap when these kept pieces stand before it: only lines below info were not kept.
@@ -133,10 +122,15 @@ fn weave(
             }
         };
         if epoch != found.at.epoch {
-            stopped |= match upto {
-                Upto::Line(_) => true,
-                Upto::Lives(lives, _) => lives.contains(&epoch),
-            };
+            match upto {
+                Upto::Line(_) => stopped = true,
+                Upto::Lives(ahead, _) => match ahead.iter().find(|ahead| ahead.epoch == epoch) {
+                    // told already: what its node wrote as it handed over
+                    Some(ahead) if to <= ahead.seq => continue,
+                    Some(_) => stopped = true,
+                    None => {}
+                },
+            }
             if stopped {
                 // not the end of this life: where several service nodes write, their rows stand between each other
                 continue;
@@ -206,46 +200,6 @@ impl Found {
             self.pieces.push(Piece::Hidden(self.at, std::mem::take(&mut self.hidden)));
         }
     }
-}
-
-/// The newest rows that match and that the hub does not hold.
-fn older(rows: Vec<KeptRow>, held: &[Cursor], filter: &LineFilter, most: usize) -> Vec<Piece> {
-    // up to here the hub does not hold this life
-    let last = |epoch: Epoch| {
-        let first = held.iter().find(|first| first.epoch == epoch);
-        first.map_or(u64::MAX, |first| first.seq - 1)
-    };
-    let mut pieces: Vec<(NodeId, Piece)> = rows
-        .into_iter()
-        .filter_map(|row| match row {
-            KeptRow::Line(line) => (line.seq <= last(line.epoch) && filter.matches(&line.entry))
-                .then(|| (line.node.clone(), Piece::Line(line))),
-            KeptRow::Gap(node, epoch, gap) => {
-                (gap.from <= last(epoch)).then(|| (node, Piece::Gap(epoch, gap.part(gap.from, last(epoch)))))
-            }
-        })
-        .collect();
-    pieces.drain(..pieces.len().saturating_sub(most));
-    // rows of several service nodes stand between each other: life by life, the one that the hub goes on with at last
-    let mut order: Vec<Epoch> = Vec::new();
-    for (_, piece) in &pieces {
-        if !order.contains(&piece.epoch()) {
-            order.push(piece.epoch());
-        }
-    }
-    let goes_on = |epoch: Epoch| held.first().is_some_and(|first| first.epoch == epoch);
-    pieces.sort_by_key(|(_, piece)| (goes_on(piece.epoch()), order.iter().position(|epoch| *epoch == piece.epoch())));
-    let mut whole = Vec::with_capacity(pieces.len());
-    let mut life: Option<(Epoch, NodeId)> = None;
-    for (node, piece) in pieces {
-        let epoch = piece.epoch();
-        if let Some((_, before)) = life.replace((epoch, node.clone())).filter(|(before, _)| *before != epoch) {
-            let restart = Restart { before: Some(before), node: Some(node), ..Restart::default() };
-            whole.push(Piece::Restart(epoch, restart));
-        }
-        whole.push(piece);
-    }
-    whole
 }
 
 impl Piece {
@@ -345,7 +299,13 @@ mod tests {
         let (between, present) = (Epoch::from_u64(8), Epoch::from_u64(9));
         let mut rows = info([4]);
         rows.extend([line(between, 1, Level::Info), line(between, 3, Level::Info), line(present, 1, Level::Info)]);
-        let found = woven(rows, at(3), Upto::Lives(&[present], u64::MAX), true, &LineFilter::default());
+        let found = woven(
+            rows,
+            at(3),
+            Upto::Lives(&[Cursor { epoch: present, seq: 0 }], u64::MAX),
+            true,
+            &LineFilter::default(),
+        );
         assert_eq!(told(&found.pieces), "4 | 1 2-2 3");
         assert_eq!((found.at, found.more), (Cursor { epoch: between, seq: 3 }, true), "the next look finds no more");
     }
@@ -358,12 +318,24 @@ mod tests {
             rows.extend([line(LIFE, seq, Level::Info), line(other, others, Level::Info)]);
         }
         let all = LineFilter::default();
-        for upto in [Upto::Lives(&[other], u64::MAX), Upto::Line(6)] {
+        for upto in [Upto::Lives(&[Cursor { epoch: other, seq: 0 }], u64::MAX), Upto::Line(6)] {
             let found = woven(rows.clone(), at(3), upto, false, &all);
             assert_eq!((told(&found.pieces).as_str(), found.at), ("4 5 6", at(6)), "{upto:?}");
         }
         let found = woven(rows, at(3), Upto::Lives(&[], u64::MAX), false, &all);
         assert_eq!(told(&found.pieces), "4 | 1 | 5 | 2 | 6 | 3");
+    }
+
+    #[test]
+    fn rows_of_who_handed_over_stand_between_those_of_the_next_primary_and_end_them_not() {
+        let other = Epoch::from_u64(9);
+        let mut rows = info([2]);
+        for (seq, others) in [(3, 1), (4, 2), (5, 3)] {
+            rows.extend([line(other, others, Level::Info), line(LIFE, seq, Level::Info)]);
+        }
+        rows.push(line(Epoch::from_u64(10), 1, Level::Info));
+        let found = woven(rows, at(3), Upto::Lives(&[at(3)], 3), false, &LineFilter::default());
+        assert_eq!((told(&found.pieces).as_str(), found.at), ("| 1 2 3", Cursor { epoch: other, seq: 3 }));
     }
 
     #[test]
@@ -411,19 +383,13 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_gap_ends_where_the_ring_begins() {
-        let gap = LogGap { from: 2, to: 9, by_level: [0, 0, 8, 0, 0] };
-        let rows = |epoch| vec![KeptRow::Gap(NodeId::new("n"), epoch, gap)];
-        let pieces = older(rows(LIFE), &[at(6)], &LineFilter::default(), 10);
-        assert_eq!(pieces, [Piece::Gap(LIFE, LogGap { from: 2, to: 5, by_level: [0, 0, 4, 0, 0] })]);
-        assert_eq!(told(&older(rows(LIFE), &[at(2)], &LineFilter::default(), 10)), "");
-        assert_eq!(told(&older(rows(Epoch::from_u64(3)), &[at(6)], &LineFilter::default(), 10)), "2-9");
-    }
-
-    #[test]
     fn of_a_gap_before_which_kept_rows_stand_only_details_are_left() {
         let gap = LogGap { from: 3, to: 9, by_level: [0; 5] };
-        let pieces = |seqs: &[u64]| older(info(seqs.iter().copied()), &[at(10)], &LineFilter::default(), 10);
+        let piece = |seq: &u64| match line(LIFE, *seq, Level::Info) {
+            KeptRow::Line(line) => Piece::Line(line),
+            KeptRow::Gap(_, epoch, gap) => Piece::Gap(epoch, gap),
+        };
+        let pieces = |seqs: &[u64]| seqs.iter().map(piece).collect::<Vec<_>>();
         let left = |seqs: &[u64], filter: &LineFilter| left_of(gap, LIFE, &pieces(seqs), filter);
         let (all, from_info) =
             (LineFilter::default(), LineFilter { level: Some(Level::Info), ..LineFilter::default() });
@@ -431,15 +397,5 @@ mod tests {
         assert_eq!((left(&[5, 9], &all), left(&[5], &from_info)), (None, None));
         assert_eq!((left(&[2], &from_info), left(&[], &from_info)), (Some(gap), Some(gap)), "nothing of it was kept");
         assert_eq!(left_of(gap, Epoch::from_u64(3), &pieces(&[5]), &all), Some(gap), "kept rows of another life");
-    }
-
-    #[test]
-    fn older_rows_stop_where_the_ring_begins_and_lives_are_told_apart() {
-        let other = Epoch::from_u64(3);
-        let mut rows = vec![line(other, 1, Level::Info), line(other, 2, Level::Info)];
-        rows.extend(info([1, 2, 3, 4]));
-        let pieces = older(rows.clone(), &[at(3)], &LineFilter::default(), 10);
-        assert_eq!(told(&pieces), "1 2 | 1 2");
-        assert_eq!(told(&older(rows, &[at(3)], &LineFilter::default(), 3)), "2 | 1 2");
     }
 }

@@ -7,42 +7,22 @@ use bytes::Bytes;
 
 use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
-use crate::live::held::{Item, Life, NumberedLine, Stretch, add, join};
+use crate::live::borders::{Border, Borders};
+use crate::live::held::{Item, Life, Stretch, add};
 use crate::live::life::LifeFacts;
+use crate::live::read::{Part, Read};
 use crate::model::log_entry::{LogEntry, LogGap};
 use crate::protocol::LogBatch;
+use crate::protocol::state::Absence;
 
 /// Lines of so many stretches of service nodes' lives are held, the oldest make room.
-const STRETCHES: usize = 8;
+const STRETCHES: usize = 16;
 
 /// Of so many stretches that made room it is remembered where they stood.
 const REMEMBERED: usize = 256;
 
-/// One call looks at so many lines at most, whether they match or not, so that nobody else waits long for the ring.
-const LOOKED_AT: usize = 8192;
-
-/// What was read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Read {
-    pub(crate) life: Option<LifeFacts>,
-    pub(crate) gap: Option<LogGap>,
-    pub(crate) lines: Vec<NumberedLine>,
-    /// The number of the first line or gap held of the life: what is older made room.
-    pub(crate) first: u64,
-    pub(crate) next: u64,
-    pub(crate) hidden: Counts,
-    pub(crate) more: bool,
-}
-
-/// A place in a former stretch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Back {
-    pub(crate) stretch: Stretch,
-    /// After this line of its life.
-    pub(crate) after: u64,
-    /// So many wanted lines are not held.
-    pub(crate) missing: usize,
-}
+/// The newest lines are looked for in so many parts at most.
+const PARTS: usize = 16;
 
 /// How a place lies to what is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +47,8 @@ pub(crate) struct Log {
     gone: VecDeque<(Stretch, u64)>,
     /// So many stretches have begun.
     begun: u64,
+    /// At which lines of the life that goes on others begin.
+    borders: Borders,
     lines: usize,
     bytes: usize,
     most_lines: usize,
@@ -81,6 +63,7 @@ impl Log {
             lives: VecDeque::new(),
             gone: VecDeque::new(),
             begun: 0,
+            borders: Borders::default(),
             lines: 0,
             bytes: 0,
             most_lines: most_lines.max(1),
@@ -99,23 +82,42 @@ impl Log {
         self.lives.back().map(|life| Cursor { epoch: life.facts.epoch, seq: life.last })
     }
 
-    /// Lines from here on are of this life. False if it goes on already. One that was left for another service node's goes on
-    /// where it was left, in a stretch of its own: who reads what it wrote before reads the other's lines in between.
-    pub(crate) fn begin(&mut self, facts: &LifeFacts) -> bool {
+    /// Lines from here on are of this life, whose node was absent so far. False if it goes on already. One that was left for another
+    /// service node's goes on where it was left, in a stretch of its own: who reads what it wrote before reads the other's lines in
+    /// between. What a life that was never heard wrote before the other it wrote as a former primary: the kept rows have it.
+    pub(crate) fn begin(&mut self, facts: &LifeFacts, absences: &[Absence]) -> bool {
         if let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == facts.epoch) {
             life.facts = facts.clone();
+            self.borders.heed(absences, life.last);
             return false;
         }
+        let known = self.stretches().rev().find(|(stretch, _)| stretch.epoch == facts.epoch).map(|(_, last)| last);
+        let (border, borders) = if self.lives.is_empty() {
+            (Border::default(), Borders::of_first(absences))
+        } else {
+            Borders::of_later(absences, known)
+        };
+        self.borders = borders;
+        self.begin_stretch(facts.clone(), border);
+        true
+    }
+
+    /// The life that goes on was absent so far, as its node says now.
+    pub(crate) fn heed(&mut self, epoch: Epoch, absences: &[Absence]) {
+        if let Some(life) = self.lives.back().filter(|life| life.facts.epoch == epoch) {
+            self.borders.heed(absences, life.last);
+        }
+    }
+
+    fn begin_stretch(&mut self, facts: LifeFacts, border: Border) {
         if self.lives.len() == STRETCHES {
             self.drop_oldest();
         }
-        let known = self.stretches().rev().find(|(stretch, _)| stretch.epoch == facts.epoch);
-        let after = known.map_or(0, |(_, last)| last);
         self.begun += 1;
-        let stretch = Stretch { number: self.begun, epoch: facts.epoch, after };
-        self.lives.push_back(Life::new(facts.clone(), stretch));
+        let Border { after, settled } = border;
+        let stretch = Stretch { number: self.begun, epoch: facts.epoch, after, settled };
+        self.lives.push_back(Life::new(facts, stretch));
         self.published = after;
-        true
     }
 
     /// All that are known, oldest first, and where each ends.
@@ -134,6 +136,11 @@ impl Log {
         first.or_else(|| own().rfind(|(stretch, _)| stretch.has_read(at.seq))).map(|(stretch, _)| stretch)
     }
 
+    /// Whether no stretch of its life is known before this one.
+    pub(crate) fn is_first(&self, own: Stretch) -> bool {
+        self.stretches().all(|(stretch, _)| stretch.epoch != own.epoch || stretch.number >= own.number)
+    }
+
     /// The end of the stretch before this one.
     pub(crate) fn end_before(&self, number: u64) -> Option<Cursor> {
         let (stretch, last) = self.stretches().rfind(|(stretch, _)| stretch.number < number)?;
@@ -143,34 +150,55 @@ impl Log {
     /// Takes a batch of the life that goes on. What is known already is passed over; numbers nobody speaks of become a gap.
     /// False if it is of another life.
     pub(crate) fn append(&mut self, batch: LogBatch) -> bool {
-        let Some(life) = self.lives.back_mut().filter(|life| life.facts.epoch == batch.epoch) else {
+        if self.current().is_none_or(|life| life.epoch != batch.epoch) {
             return false;
-        };
-        let before = life.items.len();
-        if let Some(gap) = batch.gap {
-            life.lose(gap);
         }
-        if batch.first > life.last + 1 && !batch.entries.is_empty() {
-            life.lose(LogGap { from: life.last + 1, to: batch.first - 1, by_level: Counts::default() });
+        if let Some(gap) = batch.gap {
+            self.lose(gap);
+        }
+        if !batch.entries.is_empty() {
+            self.lose(LogGap { from: self.last() + 1, to: batch.first.saturating_sub(1), by_level: Counts::default() });
         }
         for (seq, entry) in (batch.first..).zip(batch.entries) {
-            if seq > life.last {
+            if seq > self.last() {
                 let json = encode(seq, &entry);
-                life.items.push_back(Item::Line((seq, Arc::new(entry), json)));
-                life.last = seq;
+                self.push(Item::Line((seq, Arc::new(entry), json)));
             }
-        }
-        for item in life.items.range(before..) {
-            self.lines += usize::from(matches!(item, Item::Line(_)));
-            self.bytes += item.weight();
         }
         self.shrink();
         true
     }
 
+    /// Notes that these numbers can't be had, as far as they are new; each stretch its own.
+    fn lose(&mut self, gap: LogGap) {
+        while gap.from <= gap.to && gap.to > self.last() {
+            let from = self.last() + 1;
+            let to = self.borders.next(self.last()).map_or(gap.to, |border| border.min(gap.to));
+            self.push(Item::Gap(LogGap { from, ..gap.part(from, to) }));
+        }
+    }
+
+    /// Takes the next item of the life that goes on, into a stretch of its own if it is the first after a border.
+    fn push(&mut self, item: Item) {
+        let crossed = self.borders.cross(item.first());
+        if let (Some(border), Some(facts)) = (crossed, self.current().cloned()) {
+            self.begin_stretch(facts, border);
+        }
+        if let Some(life) = self.lives.back_mut() {
+            self.lines += usize::from(matches!(item, Item::Line(_)));
+            self.bytes += item.weight();
+            life.push(item);
+        }
+    }
+
+    /// The last line that is known of the newest life.
+    fn last(&self) -> u64 {
+        self.lives.back().map_or(0, |life| life.last)
+    }
+
     /// Lets readers have everything; whether there is more for them than before.
     pub(crate) fn publish(&mut self) -> bool {
-        let last = self.lives.back().map_or(0, |life| life.last);
+        let last = self.last();
         let more = last != self.published;
         self.published = last;
         more
@@ -227,116 +255,43 @@ impl Log {
     /// Nothing, but that there is more, if the life is not held (any more): how to leave it [`Log::reach`] says.
     pub(crate) fn read(&self, since: Option<Cursor>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
         let Some(at) = since else {
-            return self.newest(most, matches);
+            return self.lives.back().map_or_else(Read::default, |life| life.newest(self.upto(life), most, matches));
         };
         // whoever stands where one stretch ends and the next begins was led to the next
         let holds = |life: &&Life| life.facts.epoch == at.epoch && life.stretch.after <= at.seq;
         match self.lives.iter().rfind(holds) {
-            Some(life) => self.read_life(life, at.seq, most, matches),
+            Some(life) => {
+                let mut read = life.read(at.seq, self.upto(life), most, matches);
+                read.more |= !self.is_newest(life);
+                read
+            }
             None => Read { next: at.seq, more: true, ..Read::default() },
         }
     }
 
-    /// Where the newest `most` lines that match begin, or all that is held if they are fewer. None if that is in the newest stretch.
-    pub(crate) fn back(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Option<Back> {
+    /// The newest `most` lines that match, or all that is held if they are fewer, the newest part first; the newest stretch is there
+    /// even if it has none.
+    pub(crate) fn newest_parts(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Vec<Part> {
+        let mut found = Vec::new();
         let mut missing = most;
         for life in self.lives.iter().rev() {
-            let end = life.items.partition_point(|item| item.first() <= self.upto(life));
-            for item in life.items.range(..end).rev() {
-                if matches!(item, Item::Line((_, entry, _)) if matches(entry)) {
-                    missing = missing.saturating_sub(1);
-                }
-                if missing == 0 {
-                    let back = Back { stretch: life.stretch, after: item.first() - 1, missing };
-                    return (!self.is_newest(life)).then_some(back);
-                }
+            let left = PARTS.saturating_sub(found.len());
+            let parts = life.newest_parts(self.upto(life), missing, left, &matches);
+            missing -= parts.iter().map(|part| part.read.lines.len()).sum::<usize>();
+            found.extend(parts);
+            if missing == 0 || found.len() >= PARTS {
+                break;
             }
         }
-        let oldest = self.lives.front().filter(|life| !self.is_newest(life))?;
-        Some(Back { stretch: oldest.stretch, after: oldest.first() - 1, missing })
-    }
-
-    /// From which line on each stretch is held, oldest first.
-    pub(crate) fn held_from(&self) -> Vec<Cursor> {
-        self.lives.iter().map(|life| Cursor { epoch: life.facts.epoch, seq: life.first() }).collect()
+        found
     }
 
     fn upto(&self, life: &Life) -> u64 {
         if self.is_newest(life) { self.published } else { life.last }
     }
 
-    fn read_life(&self, life: &Life, seen: u64, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let mut read = Read { next: seen, ..Read::of(life) };
-        let upto = self.upto(life);
-        if seen < life.first() - 1 && life.first() - 1 <= upto {
-            read.gap = Some(life.lost_since(seen));
-            read.next = life.first() - 1;
-        }
-        let start = life.items.partition_point(|item| item.last() <= read.next);
-        for (looked, item) in life.items.range(start..).enumerate() {
-            if item.first() > upto {
-                break;
-            }
-            if read.lines.len() >= most || looked >= LOOKED_AT {
-                read.more = true;
-                break;
-            }
-            match item {
-                Item::Line(numbered) => {
-                    read.next = numbered.0;
-                    if matches(&numbered.1) {
-                        read.lines.push(numbered.clone());
-                    } else {
-                        read.hidden[usize::from(numbered.1.level.index())] += 1;
-                    }
-                }
-                Item::Gap(gap) => {
-                    let lines_between = read.gap.map_or(seen, |before| before.to) != read.next;
-                    if lines_between {
-                        read.more = true;
-                        break;
-                    }
-                    read.gap = Some(join(read.gap, gap.part(read.next + 1, gap.to)));
-                    read.next = gap.to;
-                }
-            }
-        }
-        read.more |= !self.is_newest(life);
-        read
-    }
-
     fn is_newest(&self, life: &Life) -> bool {
         self.lives.back().is_some_and(|back| back.stretch == life.stretch)
-    }
-
-    fn newest(&self, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let Some(life) = self.lives.back() else {
-            return Read::default();
-        };
-        let mut read = Read { next: self.published, ..Read::of(life) };
-        let mut hidden = Counts::default();
-        let end = life.items.partition_point(|item| item.first() <= self.published);
-        for item in life.items.range(..end).rev() {
-            match item {
-                Item::Line(_) if read.lines.len() >= most => break,
-                Item::Line(numbered) if matches(&numbered.1) => {
-                    read.lines.push(numbered.clone());
-                    add(&mut read.hidden, std::mem::take(&mut hidden));
-                }
-                Item::Line(numbered) => hidden[usize::from(numbered.1.level.index())] += 1,
-                Item::Gap(gap) => {
-                    if read.lines.len() < most {
-                        read.gap = Some(*gap);
-                    }
-                    break;
-                }
-            }
-        }
-        if read.lines.len() < most {
-            add(&mut read.hidden, hidden);
-        }
-        read.lines.reverse();
-        read
     }
 
     fn shrink(&mut self) {
@@ -367,13 +322,6 @@ impl Log {
             self.gone.pop_front();
         }
         self.gone.push_back((life.stretch, life.last));
-    }
-}
-
-impl Read {
-    /// Nothing yet of this life.
-    fn of(life: &Life) -> Self {
-        Self { life: Some(life.facts.clone()), first: life.first(), ..Self::default() }
     }
 }
 
@@ -432,10 +380,10 @@ pub(crate) mod tests {
         let mut log = log(100);
         log.append(batch(1, None, 1..=3));
         log.publish();
-        assert!(log.begin(&life(2)));
+        assert!(log.begin(&life(2), &[]));
         log.append(batch(2, None, 1..=2));
         // it tells again what it has, and what came since
-        assert!(log.begin(&life(1)));
+        assert!(log.begin(&life(1), &[]));
         log.append(batch(1, None, 1..=5));
         log.publish();
         // who was behind comes to the other's lines before those that it wrote since
@@ -452,32 +400,105 @@ pub(crate) mod tests {
         assert_eq!(log.reach(at(1, 5), None), Reach::Held);
     }
 
+    type Told = (u64, Vec<u64>, Option<(u64, u64)>);
+
+    /// The newest lines that are wanted, newest part first: the number of its stretch, its lines, and what is lost before them.
+    fn parts(log: &Log, most: usize, matches: fn(&LogEntry) -> bool) -> Vec<Told> {
+        let parts = log.newest_parts(most, matches).into_iter();
+        let lost = |part: &Part| part.lost.map(|lost| (lost.from, lost.to));
+        parts.map(|part| (part.stretch.number, seqs(&part.read), lost(&part))).collect()
+    }
+
     #[test]
     fn the_newest_lines_are_looked_for_in_former_lives_too() {
         let mut log = log(100);
         log.append(batch(1, None, 1..=10));
-        log.begin(&life(2));
+        log.begin(&life(2), &[]);
         log.append(batch(2, None, 1..=3));
         log.publish();
-        let back = |most, matches: fn(&LogEntry) -> bool| {
-            log.back(most, matches).map(|back| (back.stretch.number, back.after, back.missing))
-        };
-        assert_eq!(back(3, all), None, "the newest life has them");
-        assert_eq!(back(5, all), Some((1, 8, 0)));
-        assert_eq!(back(20, all), Some((1, 0, 7)));
-        assert_eq!(back(1, |entry| entry.level == Level::Error), Some((1, 9, 0)));
-        assert_eq!(back(20, |entry| entry.level == Level::Error), Some((1, 0, 18)));
-        assert_eq!(log.held_from(), [at(1, 1), at(2, 1)]);
+        assert_eq!(parts(&log, 3, all), [(2, vec![1, 2, 3], None)]);
+        assert_eq!(parts(&log, 5, all), [(2, vec![1, 2, 3], None), (1, vec![9, 10], None)]);
+        assert_eq!(parts(&log, 20, all), [(2, vec![1, 2, 3], None), (1, (1..=10).collect(), None)]);
+        let errors = |entry: &LogEntry| entry.level == Level::Error;
+        assert_eq!(parts(&log, 1, errors), [(2, vec![], None), (1, vec![10], None)]);
+    }
+
+    #[test]
+    fn the_newest_lines_are_looked_for_beyond_gaps_too() {
+        let mut log = log(6);
+        log.append(batch(1, None, 1..=4));
+        log.append(batch(1, Some(LogGap { from: 5, to: 9, by_level: [0; 5] }), 10..=11));
+        log.append(batch(1, Some(LogGap { from: 12, to: 12, by_level: [0; 5] }), 13..=14));
+        log.publish();
+        let newest = (1, vec![13, 14], Some((12, 12)));
+        assert_eq!(
+            parts(&log, 9, all),
+            [newest.clone(), (1, vec![10, 11], Some((5, 9))), (1, vec![3, 4], Some((1, 2)))]
+        );
+        assert_eq!(parts(&log, 3, all), [newest, (1, vec![11], None)]);
+    }
+
+    fn away(after: u64, upto: u64) -> Absence {
+        Absence { after, upto }
+    }
+
+    #[test]
+    fn what_a_node_wrote_after_it_was_absent_is_another_stretch() {
+        let absences = [away(0, 2), away(5, 7), away(9, 9), away(12, 12)];
+        let mut log = Log::new(100, usize::MAX);
+        log.begin(&life(1), &absences[..3]);
+        // two borders lie within a batch, one of them within what the service node lost
+        log.append(batch(1, Some(LogGap { from: 4, to: 6, by_level: [0, 0, 3, 0, 0] }), 7..=11));
+        log.publish();
+        let after = |log: &Log| log.held().map(|(stretch, _)| stretch.after).collect::<Vec<_>>();
+        assert_eq!(after(&log), [0, 5, 9]);
+        assert_eq!([at(1, 0), at(1, 5), at(1, 8), at(1, 9), at(1, 10)].map(|at| log.reach(at, None)), {
+            [Reach::Older(6), Reach::Over, Reach::Held, Reach::Over, Reach::Held]
+        });
+        let gap = |from, to, lines| Some(LogGap { from, to, by_level: [0, 0, lines, 0, 0] });
+        // of what came before 4, which is a part of the same, nobody spoke
+        assert_eq!(log.read(Some(at(1, 3)), 9, all).gap, gap(4, 5, 0));
+        let second = log.read(Some(at(1, 5)), 9, all);
+        assert_eq!((second.gap, seqs(&second), second.more), (gap(6, 6, 1), vec![7, 8, 9], true));
+        // it is told again, with a new one
+        assert!(!log.begin(&life(1), &absences));
+        log.append(batch(1, None, 12..=14));
+        assert_eq!(after(&log), [0, 5, 9, 12]);
+        log.heed(Epoch::from_u64(1), &[away(20, 20)]);
+        log.heed(Epoch::from_u64(2), &[away(14, 14)]);
+        log.append(batch(1, None, 15..=21));
+        assert_eq!(after(&log), [0, 5, 9, 12, 20]);
+    }
+
+    #[test]
+    fn where_another_was_heard_meanwhile_there_is_no_border_more() {
+        let absences = [away(0, 2), away(3, 4), away(8, 9)];
+        let mut log = Log::new(100, usize::MAX);
+        log.begin(&life(1), &absences[..1]);
+        log.append(batch(1, None, 1..=3));
+        log.begin(&life(2), &[]);
+        log.append(batch(2, None, 1..=1));
+        log.begin(&life(1), &absences[..2]);
+        log.append(batch(1, None, 1..=6));
+        // and one that is heard for the first time was primary before
+        log.begin(&life(3), &absences);
+        log.append(batch(3, None, 1..=12));
+        let held: Vec<_> = log.held().map(|(stretch, life)| at_of(life, stretch.after)).collect();
+        assert_eq!(held, [at(1, 0), at(2, 0), at(1, 3), at(3, 8)]);
+    }
+
+    fn at_of(life: &LifeFacts, seq: u64) -> Cursor {
+        Cursor { epoch: life.epoch, seq }
     }
 
     #[test]
     fn a_life_of_which_nothing_is_held_goes_on_where_it_was_left_too() {
         let mut log = log(3);
         log.append(batch(1, None, 1..=3));
-        log.begin(&life(2));
+        log.begin(&life(2), &[]);
         log.append(batch(2, None, 1..=5));
         assert!(log.held_after(1).len() == 1 && log.reach(at(1, 3), None) == Reach::Unknown);
-        log.begin(&life(1));
+        log.begin(&life(1), &[]);
         log.append(batch(1, None, 1..=4));
         log.publish();
         assert_eq!(seqs(&log.read(None, 100, all)), [4]);
@@ -487,7 +508,7 @@ pub(crate) mod tests {
 
     fn log(most_lines: usize) -> Log {
         let mut log = Log::new(most_lines, usize::MAX);
-        log.begin(&life(1));
+        log.begin(&life(1), &[]);
         log
     }
 
@@ -584,14 +605,14 @@ pub(crate) mod tests {
         let mut log = log(100);
         log.append(batch(1, None, 1..=3));
         assert_eq!(log.reach(at(1, 3), None), Reach::Held, "it may go on");
-        log.begin(&life(2));
+        log.begin(&life(2), &[]);
         log.append(batch(2, None, 1..=1));
         log.publish();
         let read = log.read(Some(at(1, 2)), 9, all);
         assert_eq!((seqs(&read), read.more), (vec![3], true));
         assert_eq!((log.reach(at(1, 2), None), log.reach(at(1, 3), None)), (Reach::Held, Reach::Over));
         assert_eq!(seqs(&log.read(Some(at(1, 3)), 9, all)), [0; 0], "nobody is led on without a word");
-        assert!(!log.begin(&life(2)), "it goes on");
+        assert!(!log.begin(&life(2), &[]), "it goes on");
     }
 
     #[test]
@@ -599,7 +620,8 @@ pub(crate) mod tests {
         let mut log = log(3);
         log.append(batch(1, Some(LogGap { from: 1, to: 4, by_level: [0, 0, 3, 0, 1] }), 5..=13));
         let epoch = Epoch::from_u64(1);
-        assert_eq!(log.read(None, 1, all).first, 11);
+        log.publish();
+        assert_eq!(parts(&log, 9, all), [(1, vec![11, 12, 13], Some((1, 10)))]);
         assert_eq!(log.lost_levels(epoch, 5, 10), [0, 0, 4, 0, 2]);
         assert_eq!(log.lost_levels(epoch, 6, 9), [0, 0, 4, 0, 0]);
         assert_eq!(log.lost_levels(epoch, 2, 5), [0, 0, 0, 0, 1], "which of the first four was the error nobody knows");
@@ -626,14 +648,14 @@ pub(crate) mod tests {
         log.append(batch(1, Some(LogGap { from: 54, to: 60, by_level: [0; 5] }), 61..=61));
         log.publish();
         assert_eq!([52, 53, 60].map(|seq| log.reach(at(1, seq), None)), [Reach::Held, Reach::Older(61), Reach::Held]);
-        log.begin(&life(2));
+        log.begin(&life(2), &[]);
         assert_eq!((log.reach(at(1, 61), None), log.reach(at(1, u64::MAX), None)), (Reach::Over, Reach::Over));
     }
 
     #[test]
     fn bytes_are_a_bound_too_but_the_newest_line_stays() {
         let mut log = Log::new(1000, 10_000);
-        log.begin(&life(1));
+        log.begin(&life(1), &[]);
         for seq in 1..=50 {
             let entries = vec![entry(Level::Info, &"x".repeat(1000))];
             log.append(LogBatch { epoch: Epoch::from_u64(1), gap: None, first: seq, entries });
@@ -656,6 +678,7 @@ pub(crate) mod tests {
         Reconnect,
         SendAgain(u64),
         Restart,
+        Away(u64),
         Publish,
         Read(usize),
         Resize(usize),
@@ -668,6 +691,7 @@ pub(crate) mod tests {
             1 => Just(Step::Reconnect),
             1 => (1..9_u64).prop_map(Step::SendAgain),
             1 => Just(Step::Restart),
+            2 => (0..9_u64).prop_map(Step::Away),
             4 => Just(Step::Publish),
             4 => (0..20_usize).prop_map(Step::Read),
             1 => (1..40_usize).prop_map(Step::Resize),
@@ -679,9 +703,14 @@ pub(crate) mod tests {
         epoch: u64,
         last: u64,
         sent: u64,
+        absences: Vec<Absence>,
     }
 
     impl Service {
+        fn start(epoch: u64) -> Self {
+            Self { epoch, last: 0, sent: 0, absences: Vec::new() }
+        }
+
         fn send(&mut self, most: u64) -> LogBatch {
             let first_held = self.last.saturating_sub(24).max(1);
             let gap = (self.sent + 1 < first_held).then(|| LogGap {
@@ -705,6 +734,7 @@ pub(crate) mod tests {
     struct Viewer {
         epoch: u64,
         seen: u64,
+        entered: Option<u64>,
     }
 
     impl Viewer {
@@ -734,8 +764,8 @@ pub(crate) mod tests {
         fn no_line_is_lost_untold_or_comes_twice(steps in prop::collection::vec(step(), 1..80), errors_only: bool) {
             let wanted = |entry: &LogEntry| !errors_only || entry.level == Level::Error;
             let mut log = log(30);
-            let mut service = Service { epoch: 1, last: 0, sent: 0 };
-            let mut viewer = Viewer { epoch: 1, seen: 0 };
+            let mut service = Service::start(1);
+            let mut viewer = Viewer { epoch: 1, seen: 0, entered: None };
             for step in steps {
                 match step {
                     Step::Write(count) => service.last += count,
@@ -746,8 +776,14 @@ pub(crate) mod tests {
                         service.sent = known.seq.saturating_sub(back);
                     }
                     Step::Restart => {
-                        service = Service { epoch: service.epoch + 1, last: 0, sent: 0 };
-                        log.begin(&life(service.epoch));
+                        service = Service::start(service.epoch + 1);
+                        log.begin(&life(service.epoch), &[]);
+                    }
+                    Step::Away(lines) => {
+                        let after = service.last;
+                        service.last += lines;
+                        service.absences.push(Absence { after, upto: service.last });
+                        log.heed(Epoch::from_u64(service.epoch), &service.absences);
                     }
                     Step::Publish => {
                         log.publish();
@@ -770,19 +806,20 @@ pub(crate) mod tests {
     impl Viewer {
         fn read(&mut self, log: &Log, most: usize, wanted: impl Fn(&LogEntry) -> bool) {
             let place = at(self.epoch, self.seen);
-            // what a reader does at the end of a life, and when nothing of its life is held any more: it goes over to a later one
-            let reach = log.reach(place, None);
+            // what a reader does at the end of a stretch, and when nothing of it is held any more: it goes over to a later one
+            let reach = log.reach(place, self.entered);
             if matches!(reach, Reach::Unknown | Reach::Over) {
-                let mut lives = log
-                    .held()
-                    .map(|(_, life)| life)
-                    .skip_while(|life| reach == Reach::Over && life.epoch != place.epoch);
-                let next = if reach == Reach::Over { lives.nth(1) } else { lives.next() };
-                let epoch = next.unwrap().epoch.to_string();
-                (self.epoch, self.seen) = (u64::from_str_radix(&epoch, 16).unwrap(), 0);
+                let own = log.stretch_of(place, self.entered).map_or(0, |own| own.number);
+                let (next, life) = log.held().find(|(stretch, _)| stretch.number > own).unwrap();
+                if life.epoch == place.epoch && reach == Reach::Over {
+                    assert_eq!(next.after, self.seen, "its own life goes on without a hole");
+                }
+                self.epoch = u64::from_str_radix(&life.epoch.to_string(), 16).unwrap();
+                (self.seen, self.entered) = (next.after, Some(next.number));
                 return;
             }
             self.take(&log.read(Some(place), most, wanted));
+            self.entered = self.entered.filter(|_| self.seen == place.seq);
         }
     }
 }

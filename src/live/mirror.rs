@@ -332,6 +332,7 @@ pub(crate) mod tests {
             pid: 1,
             started_at: Timestamp::from_micros(1),
             stopping: false,
+            absences: Vec::new(),
         }
     }
 

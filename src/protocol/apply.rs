@@ -119,6 +119,7 @@ mod tests {
             pid,
             started_at,
             stopping: false,
+            absences: Vec::new(),
         }
     }
 

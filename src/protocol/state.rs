@@ -14,6 +14,9 @@ use crate::model::execution::{Cause, Outcome, Progress};
 /// How many past runs a state remembers of each dispatcher: the bars of its row.
 pub const BARS: usize = 40;
 
+/// So many of a node's absences are told, the newest.
+pub const ABSENCES: usize = 8;
+
 /// Everything there is to know about a service node's work now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -43,6 +46,20 @@ pub struct NodeFacts {
     /// Whether it has been asked to stop: runs that go on may finish, no other begins. An older version does not say.
     #[serde(default)]
     pub stopping: bool,
+    /// Which lines of its log it wrote while it was not the primary, before each of its terms; oldest first, the newest
+    /// [`ABSENCES`]. An older version does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absences: Vec<Absence>,
+}
+
+/// A part of a node's log, written before a term as primary and after the one before that: other nodes may have been primary
+/// meanwhile, and what they wrote comes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absence {
+    /// The last line of the term before; 0 if there was none.
+    pub after: u64,
+    /// The last line before the next term; may be the same.
+    pub upto: u64,
 }
 
 /// A dispatcher: what it is, what it does, what it did.
@@ -235,6 +252,15 @@ impl NodeState {
     }
 }
 
+impl NodeFacts {
+    /// A term as primary begins after this absence.
+    pub fn note_absence(&mut self, absence: Absence) {
+        let surplus = (self.absences.len() + 1).saturating_sub(ABSENCES);
+        self.absences.drain(..surplus);
+        self.absences.push(absence);
+    }
+}
+
 /// How long those of these runs took that ended normally, in the middle; none if there is none.
 #[must_use]
 pub fn median_duration(runs: &[Bar]) -> Option<std::time::Duration> {
@@ -264,5 +290,32 @@ impl DispatcherState {
     #[must_use]
     pub fn last(&self) -> Option<&Bar> {
         self.recent.last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_absences_are_told_and_an_older_version_tells_none() {
+        let mut facts = NodeFacts {
+            id: NodeId::new("service-1"),
+            host: "here".into(),
+            version: "1".into(),
+            pid: 1,
+            started_at: Timestamp::from_micros(1),
+            stopping: false,
+            absences: Vec::new(),
+        };
+        let older = rmp_serde::to_vec_named(&facts).unwrap();
+        assert!(!older.windows(8).any(|bytes| bytes == b"absences"), "as an older version writes it");
+        assert_eq!(rmp_serde::from_slice::<NodeFacts>(&older).unwrap(), facts);
+        for term in 0..=ABSENCES as u64 {
+            facts.note_absence(Absence { after: term * 10, upto: term * 10 + 5 });
+        }
+        assert_eq!((facts.absences.len(), facts.absences[0].after), (ABSENCES, 10));
+        let sent = rmp_serde::to_vec_named(&facts).unwrap();
+        assert_eq!(rmp_serde::from_slice::<NodeFacts>(&sent).unwrap(), facts);
     }
 }

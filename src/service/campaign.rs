@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::base::id::NodeId;
 use crate::config::schema::name;
 use crate::messenger::secure::SharedKeys;
+use crate::protocol::state::Absence;
 use crate::service::crew::Crew;
 use crate::service::execution::GRACE;
 use crate::service::lead::{Grip, Lead, Moment};
@@ -52,6 +53,8 @@ pub(crate) struct Campaign {
     others: bool,
     /// As whose standby this node is shown.
     shown: Option<NodeId>,
+    /// The last line of the log in the last term; 0 before the first.
+    led_until: u64,
 }
 
 enum Standing {
@@ -84,7 +87,7 @@ impl Campaign {
     pub(crate) fn new(crew: Arc<Crew>, keys: SharedKeys, alone: bool) -> Self {
         let standing = Standing::Standby { free_at: None };
         let beaten_at = Moment::now();
-        Self { crew, keys, alone, standing, ending: Vec::new(), beaten_at, others: false, shown: None }
+        Self { crew, keys, alone, standing, ending: Vec::new(), beaten_at, others: false, shown: None, led_until: 0 }
     }
 
     /// The first beat: becomes primary if nobody is.
@@ -285,6 +288,9 @@ impl Campaign {
         let (grip, lead) = Lead::begin(fencing, sent.plus(self.good_for(stale)));
         self.standing = Standing::Primary { lead, grip, term: None, evicted: false, handing_over: false };
         self.shown = None;
+        // before the term writes a line: what the others wrote meanwhile comes before its lines
+        let absence = Absence { after: self.led_until, upto: parts.log.last() };
+        parts.feed.change_node(|node| node.note_absence(absence));
         self.take_up().await
     }
 
@@ -325,6 +331,7 @@ impl Campaign {
     fn step_down(&mut self, evict: bool) {
         let standing = std::mem::replace(&mut self.standing, Standing::Standby { free_at: None });
         let Standing::Primary { grip, term, .. } = standing else { return };
+        self.led_until = self.crew.parts.log.last();
         if evict {
             // first, so that what begins at this moment finds that it may not
             grip.give_up();

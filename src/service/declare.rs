@@ -100,6 +100,7 @@ fn remember(dispatcher: DispatcherState, history: &[Execution]) -> DispatcherSta
         pid: 0,
         started_at: Timestamp::default(),
         stopping: false,
+        absences: Vec::new(),
     };
     let mut state = NodeState::new(Epoch::from_u64(0), nobody);
     state.dispatchers.insert(name.clone(), dispatcher.clone());

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::base::ring::Ring;
 use crate::protocol::event::{Change, Event};
-use crate::protocol::state::{Applied, NodeState};
+use crate::protocol::state::{Applied, NodeFacts, NodeState};
 
 /// So many of the newest events are kept for links that are a little behind; one that is further behind gets the whole state.
 const KEPT_EVENTS: usize = 1024;
@@ -53,7 +53,18 @@ impl Feed {
 
     /// Something changed: gives it the next number, applies it, tells those who wait. Never waits for them.
     pub(crate) fn change(&self, change: Change) {
+        self.tell(&mut self.lock(), change);
+    }
+
+    /// Something changed about the node itself.
+    pub(crate) fn change_node(&self, change: impl FnOnce(&mut NodeFacts)) {
         let mut current = self.lock();
+        let mut facts = current.state.node.clone();
+        change(&mut facts);
+        self.tell(&mut current, Change::Node(facts));
+    }
+
+    fn tell(&self, current: &mut Current, change: Change) {
         let event = Event { number: current.state.number + 1, change };
         let number = event.number;
         let applied = current.state.apply(&event);
@@ -110,7 +121,6 @@ mod tests {
     use super::*;
     use crate::base::clock::Timestamp;
     use crate::base::id::{Epoch, NodeId};
-    use crate::protocol::state::NodeFacts;
 
     fn facts(version: &str) -> NodeFacts {
         NodeFacts {
@@ -120,6 +130,7 @@ mod tests {
             pid: 1,
             started_at: Timestamp::from_micros(0),
             stopping: false,
+            absences: Vec::new(),
         }
     }
 

@@ -306,6 +306,7 @@ mod tests {
             pid,
             started_at,
             stopping: false,
+            absences: Vec::new(),
         }
     }
 

@@ -45,7 +45,6 @@ use crate::messenger::secure::{SecureChannel, SharedKeys};
 use crate::model::execution::Execution;
 use crate::model::log_entry::Level;
 use crate::model::node::{Node, Role};
-use crate::protocol::event::Change;
 use crate::protocol::state::{NodeFacts, NodeState};
 use crate::service::campaign::Campaign;
 use crate::service::crew::Crew;
@@ -182,8 +181,7 @@ fn run(crew: &Arc<Crew>, campaign: Campaign, links: mpsc::Receiver<SecureChannel
     shutdown.spawn("service node", async move {
         parts.shutdown.stopping().await;
         tracing::info!("the service node stops: no run begins any more");
-        let facts = parts.feed.look(|state| state.node.clone());
-        parts.feed.change(Change::Node(NodeFacts { stopping: true, ..facts }));
+        parts.feed.change_node(|node| node.stopping = true);
         // one that fell has been told as such
         let _ = campaign.await;
         tracing::info!("the service node stopped");

@@ -9,6 +9,7 @@ use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine, Stream};
 use crate::store::Store;
 use crate::store::database::Begun;
 use crate::store::error::Error;
+use crate::store::log_bounds::{Bounds, life};
 use crate::store::sql::{self, Builder};
 
 /// The level a gap has in the database: above all others, so that it passes every filter by level.
@@ -55,6 +56,19 @@ pub struct KeptFilter {
     pub limit: u32,
 }
 
+/// A span of the kept rows, by when they were kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptSpan {
+    /// Of this life, or not of it.
+    pub epoch: Epoch,
+    /// Whether its own rows are wanted, or those of all others.
+    pub own: bool,
+    /// After this place, or the last row of its life before; from the beginning if none.
+    pub after: Option<Cursor>,
+    /// Up to this place, or the last row of its life before; to the end if none.
+    pub upto: Option<Cursor>,
+}
+
 /// Kept rows after a place.
 #[derive(Clone, Debug)]
 pub struct KeptAfter {
@@ -82,53 +96,44 @@ struct Row {
     text: String,
 }
 
-/// Between which rows to read, both left out.
-#[derive(Clone, Copy)]
-struct Bounds {
-    above: i64,
-    below: i64,
-    oldest_first: bool,
-    /// In a gap that the cursor stands in, the first line the reader has not seen.
-    unseen: Option<u64>,
-    /// Whether the row at the cursor, or one before it in its life, is there.
-    anchored: bool,
-    /// Lives before this one are read whole: a standby's rows may be older than those of the primary before it.
-    whole_before: i64,
-}
-
 impl Store {
     /// Kept rows of a node's log (of all nodes if none is named).
     pub async fn kept_rows(&self, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Vec<KeptRow>, Error> {
         // one snapshot for all queries, so that nothing moves between them
         let mut snapshot = self.inner.database.begin_reading().await?;
-        let bounds = Bounds::find(&mut snapshot, node, filter).await?;
-        let mut rows = Vec::new();
-        if filter.sources.is_empty() {
-            rows = lines(&mut snapshot, node, filter, None, bounds).await?;
-        }
-        for source in &filter.sources {
-            rows.extend(lines(&mut snapshot, node, filter, Some(source), bounds).await?);
-        }
-        if filter.execution.is_some() || !filter.sources.is_empty() {
-            rows.extend(gaps(&mut snapshot, node, filter, bounds).await?);
-        }
+        let bounds = Bounds::find(&mut snapshot, node, filter.after, filter.before).await?;
+        let rows = matching(&mut snapshot, node, filter, bounds).await?;
         snapshot.commit().await?;
-        rows.sort_unstable_by_key(|row| row.id);
-        rows.dedup_by_key(|row| row.id);
-        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-        if bounds.oldest_first {
-            rows.truncate(limit);
-        } else {
-            rows.drain(..rows.len().saturating_sub(limit));
-        }
         rows.into_iter().map(|row| row.read(bounds.unseen)).collect()
     }
 
-    /// Kept rows of all nodes' logs after a place, oldest first: so many, or so many bytes of text, at most.
-    pub async fn kept_after(&self, after: Cursor, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
-        let filter = KeptFilter { after: Some(after), limit, ..KeptFilter::default() };
+    /// The newest kept rows in a span, oldest first; `after` and `before` of the filter are not heeded. A place in a life of which
+    /// nothing is known bounds nothing.
+    pub async fn kept_within(&self, span: KeptSpan, filter: &KeptFilter) -> Result<Vec<KeptRow>, Error> {
         let mut snapshot = self.inner.database.begin_reading().await?;
-        let bounds = Bounds::find(&mut snapshot, None, &filter).await?;
+        let mut bounds = Bounds::find(&mut snapshot, None, span.after, None).await?;
+        (bounds.oldest_first, bounds.unseen) = (false, None);
+        bounds.end_at(&mut snapshot, span.upto).await?;
+        let life = life(&mut snapshot, None, span.epoch).await?;
+        // no row is of life 0
+        bounds.life = Some((life.unwrap_or(0), span.own));
+        let rows = matching(&mut snapshot, None, filter, bounds).await?;
+        snapshot.commit().await?;
+        rows.into_iter().map(|row| row.read(None)).collect()
+    }
+
+    /// Kept rows of all nodes' logs after a place, and up to when that one was kept, oldest first: so many, or so many bytes of
+    /// text, at most.
+    pub async fn kept_after(
+        &self,
+        after: Cursor,
+        upto: Option<Cursor>,
+        limit: u32,
+        bytes: usize,
+    ) -> Result<KeptAfter, Error> {
+        let mut snapshot = self.inner.database.begin_reading().await?;
+        let mut bounds = Bounds::find(&mut snapshot, None, Some(after), None).await?;
+        bounds.end_at(&mut snapshot, upto).await?;
         let mut query = select(None, bounds);
         query.push(order(bounds)).push_bind(i64::from(limit));
         let mut answer = KeptAfter { rows: Vec::new(), anchored: bounds.anchored, full: false };
@@ -156,9 +161,8 @@ impl Store {
 
     /// The last line of another life that was kept before this place; 0 if none was.
     pub async fn kept_before(&self, at: Cursor, other: Epoch) -> Result<u64, Error> {
-        let filter = KeptFilter { after: Some(at), ..KeptFilter::default() };
         let mut snapshot = self.inner.database.begin_reading().await?;
-        let bounds = Bounds::find(&mut snapshot, None, &filter).await?;
+        let bounds = Bounds::find(&mut snapshot, None, Some(at), None).await?;
         let mut last: Option<(i64, Option<i64>)> = None;
         if let Some(other) = life(&mut snapshot, None, other).await?.filter(|_| bounds.oldest_first) {
             last = sql::query_as(
@@ -200,70 +204,6 @@ impl Store {
     }
 }
 
-impl Bounds {
-    async fn find(snapshot: &mut Begun, node: Option<&NodeId>, filter: &KeptFilter) -> Result<Self, Error> {
-        let mut bounds =
-            Self { above: 0, below: i64::MAX, oldest_first: false, unseen: None, anchored: false, whole_before: 0 };
-        if let Some(after) = filter.after
-            && let Some(life) = life(snapshot, node, after.epoch).await?
-        {
-            bounds.oldest_first = true;
-            let last: Option<(i64, Option<i64>)> = sql::query_as(
-                "select id, gap_to from log_rows where life = $1 and seq <= $2 order by seq desc limit 1",
-            )
-            .bind(life)
-            .bind(bound(after.seq))
-            .fetch_optional(snapshot.on())
-            .await?;
-            bounds.anchored = last.is_some();
-            bounds.above = match last {
-                // the reader saw a part of what others lost; the rest is lost for it, too
-                Some((id, Some(to))) if to.cast_unsigned() > after.seq => {
-                    bounds.unseen = Some(after.seq.saturating_add(1));
-                    id - 1
-                }
-                Some((id, _)) => id,
-                None => first_from(snapshot, life, 0).await?.map_or(i64::MAX, |first| first - 1),
-            };
-        }
-        if let Some(before) = filter.before
-            && let Some(life) = life(snapshot, node, before.epoch).await?
-        {
-            bounds.below = first_from(snapshot, life, bound(before.seq)).await?.unwrap_or(i64::MAX);
-            bounds.whole_before = life;
-        }
-        Ok(bounds)
-    }
-}
-
-/// The first row of this life from `seq` on, or else of a later one.
-async fn first_from(snapshot: &mut Begun, life: i64, seq: i64) -> Result<Option<i64>, Error> {
-    let own: Option<i64> =
-        sql::query_scalar("select id from log_rows where life = $1 and seq >= $2 order by seq limit 1")
-            .bind(life)
-            .bind(seq)
-            .fetch_optional(snapshot.on())
-            .await?;
-    if own.is_some() {
-        return Ok(own);
-    }
-    let later = sql::query_scalar("select id from log_rows where life > $1 order by life, seq limit 1")
-        .bind(life)
-        .fetch_optional(snapshot.on())
-        .await?;
-    Ok(later)
-}
-
-async fn life(snapshot: &mut Begun, node: Option<&NodeId>, epoch: Epoch) -> Result<Option<i64>, Error> {
-    let mut query = Builder::new("select id from log_lives where epoch = ");
-    query.push_bind(epoch.to_string());
-    if let Some(node) = node {
-        query.push(" and node = ").push_bind(node.as_str());
-    }
-    query.push(" order by id desc limit 1");
-    Ok(query.build_query_scalar().fetch_optional(snapshot.on()).await?)
-}
-
 fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
     let mut query = Builder::new(
         "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
@@ -279,6 +219,9 @@ fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
     if let Some(node) = node {
         query.push(" and l.node = ").push_bind(node.as_str().to_owned());
     }
+    if let Some((life, own)) = bounds.life {
+        query.push(if own { " and r.life = " } else { " and r.life <> " }).push_bind(life);
+    }
     query
 }
 
@@ -290,6 +233,34 @@ async fn fetch(snapshot: &mut Begun, mut query: Builder<'_>, bounds: Bounds, lim
     query.push(order(bounds));
     query.push_bind(i64::from(limit));
     Ok(query.build_query_as().fetch_all(snapshot.on()).await?)
+}
+
+/// The rows that pass the filter, in order, at most so many as it says.
+async fn matching(
+    snapshot: &mut Begun,
+    node: Option<&NodeId>,
+    filter: &KeptFilter,
+    bounds: Bounds,
+) -> Result<Vec<Row>, Error> {
+    let mut rows = Vec::new();
+    if filter.sources.is_empty() {
+        rows = lines(snapshot, node, filter, None, bounds).await?;
+    }
+    for source in &filter.sources {
+        rows.extend(lines(snapshot, node, filter, Some(source), bounds).await?);
+    }
+    if filter.execution.is_some() || !filter.sources.is_empty() {
+        rows.extend(gaps(snapshot, node, filter, bounds).await?);
+    }
+    rows.sort_unstable_by_key(|row| row.id);
+    rows.dedup_by_key(|row| row.id);
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    if bounds.oldest_first {
+        rows.truncate(limit);
+    } else {
+        rows.drain(..rows.len().saturating_sub(limit));
+    }
+    Ok(rows)
 }
 
 /// The rows that pass by level, and are of this run and source if there is one; each source by itself, which its index serves
@@ -391,9 +362,4 @@ fn read_counts(text: &str) -> Counts {
         *count = word.parse().unwrap_or(0);
     }
     counts
-}
-
-/// A line's number as the database has it; a cursor may hold any.
-fn bound(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
 }

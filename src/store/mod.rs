@@ -15,6 +15,7 @@ pub mod error;
 pub mod executions;
 pub mod leadership;
 pub mod lock;
+mod log_bounds;
 pub mod log_keeping;
 pub mod logs;
 mod migrate;

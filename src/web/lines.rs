@@ -4,9 +4,9 @@ use serde::Deserialize;
 
 use crate::base::id::{Epoch, NodeId};
 use crate::live::filter::{LineFilter, Missed};
-use crate::live::hub::Lines;
 use crate::live::kept::Piece;
 use crate::live::life::{Restart, Turn};
+use crate::live::read::Lines;
 use crate::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use crate::store::logs::KeptRow;
 use crate::web::html::{Html, visible, visible_with_colours};

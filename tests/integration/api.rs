@@ -439,8 +439,15 @@ async fn keep(front: &Front, epoch: Epoch, seqs: impl Iterator<Item = u64>) {
 /// A life of the service node begins, and it says so many lines.
 async fn begin(tell: &mpsc::Sender<Report>, epoch: Epoch, lines: u64) {
     let node = NodeId::new("service-1");
-    let facts =
-        NodeFacts { id: node, host: "box".into(), version: "0.1.0".into(), pid: 1, started_at: START, stopping: false };
+    let facts = NodeFacts {
+        id: node,
+        host: "box".into(),
+        version: "0.1.0".into(),
+        pid: 1,
+        started_at: START,
+        stopping: false,
+        absences: Vec::new(),
+    };
     tell.send(Report::Whole(Box::new(NodeState::new(epoch, facts)))).await.unwrap();
     let batch = LogBatch { epoch, gap: None, first: 1, entries: (1..=lines).map(said).collect() };
     tell.send(Report::Log(batch)).await.unwrap();

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::live::hub::Lines;
+use crate::live::read::Lines;
 use crate::live::reader::{Reader, Source, Step};
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;

@@ -134,6 +134,7 @@ impl Stage {
             pid: 1,
             started_at: self.clock.now(),
             stopping: false,
+            absences: Vec::new(),
         };
         let (_server, links) =
             Server::listen(Identity { node }, self.endpoint.clone(), Arc::clone(&self.keys), &shutdown).await.unwrap();

@@ -360,6 +360,7 @@ pub(crate) fn state(now: Timestamp) -> NodeState {
         pid: 4711,
         started_at: now.minus(Duration::from_hours(2)),
         stopping: false,
+        absences: Vec::new(),
     };
     let mut state = NodeState::new(Epoch::from_u64(1), facts);
     let ago = |seconds| now.minus(Duration::from_secs(seconds));

@@ -100,6 +100,7 @@ impl Setup {
             pid: 1,
             started_at: self.clock.now(),
             stopping: false,
+            absences: Vec::new(),
         };
         let options = Options {
             store: store.clone(),

@@ -8,13 +8,14 @@ use switchboard::base::clock::{Clock as _, ManualClock, Timestamp};
 use switchboard::base::id::NodeId;
 use switchboard::config::job::Schedule;
 use switchboard::model::execution::{Cause, Execution, Outcome};
+use switchboard::model::log_entry::{Level, LogEntry};
 use switchboard::protocol::state::Activity;
 use switchboard::service::dispatcher::Dispatcher;
 use switchboard::store::Store;
 use switchboard::store::executions::NewExecution;
 use tempfile::tempdir;
 
-use crate::service::mirror::Mirror;
+use crate::service::mirror::{Mirror, Seen};
 use crate::service::{Act, LIMIT, Setup, Steps, TestNode, ask, definition, eventually, played};
 
 /// A node that may have others beside it, with short times.
@@ -36,6 +37,20 @@ async fn primary_becomes(store: &Store, node: &NodeId) {
         (store.leadership().await.unwrap().primary() == Some(node)).then_some(())
     })
     .await;
+}
+
+/// Waits until this node is primary, asked to take over from another.
+async fn hand_over(store: &Store, node: &NodeId) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let begun = Instant::now();
+    while store.leadership().await.unwrap().primary() != Some(node) {
+        assert!(begun.elapsed() < LIMIT, "{node} does not take over");
+        // who gave it away takes it back only after the stale time
+        let mut transaction = store.begin().await.unwrap();
+        transaction.ask_hand_over("ann", Some(node)).await.unwrap();
+        transaction.commit().await.unwrap();
+        ticks.tick().await;
+    }
 }
 
 /// Waits until the term that goes on is not prolonged any more and ends.
@@ -197,6 +212,43 @@ async fn a_primary_that_is_asked_hands_over_and_finishes_what_it_runs() {
     assert_eq!(second_run.node.as_ref(), Some(&third.id));
     steps.lets.add_permits(1);
     for node in [first, second, third] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_primary_again_tells_which_lines_it_wrote_meanwhile() {
+    let data = tempdir().unwrap();
+    let (jobs, _) = held("job", false);
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs).await;
+    let write = |text: &str| {
+        first.log.push(LogEntry {
+            time: Timestamp::from_micros(1),
+            level: Level::Info,
+            source: "test".into(),
+            execution: None,
+            stream: None,
+            text: text.into(),
+        });
+        first.log.last()
+    };
+    let mirror = Mirror::watching(&first).await;
+    let as_primary = write("as the primary");
+    hand_over(&first.store, &second.id).await;
+    mirror.until(|seen| matches!(seen.dispatcher("job").activity, Activity::Standby { .. })).await;
+    let as_standby = write("as a standby");
+    hand_over(&first.store, &first.id).await;
+    let absences = |seen: &Seen| seen.state.as_ref().map_or_else(Vec::new, |state| state.node.absences.clone());
+    let seen = mirror.until(|seen| absences(seen).len() == 2).await;
+    let told = absences(&seen);
+    assert_eq!(told[0].after, 0, "{told:?}");
+    assert!(told[0].upto < as_primary && told[1].after >= as_primary, "{told:?}");
+    assert!(told[1].after < as_standby && told[1].upto >= as_standby, "{told:?}");
+    // whoever dials only now is told the same
+    let late = Mirror::watching(&first).await.until(|seen| seen.state.is_some()).await;
+    assert_eq!(absences(&late), told);
+    for node in [first, second] {
         node.stop().await;
     }
 }

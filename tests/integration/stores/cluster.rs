@@ -301,7 +301,7 @@ async fn kept_rows_of_several_lives_are_read_on_from_any_place(data: Data) {
 
     let place = |epoch, seq| Cursor { epoch, seq };
     let after = async |epoch, seq, limit, bytes| {
-        let found = store.kept_after(place(epoch, seq), limit, bytes).await.unwrap();
+        let found = store.kept_after(place(epoch, seq), None, limit, bytes).await.unwrap();
         let rows = found.rows.iter().map(|row| match row {
             KeptRow::Line(line) => (line.epoch, line.seq),
             KeptRow::Gap(..) => panic!("no gap was kept"),

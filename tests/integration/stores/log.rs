@@ -8,7 +8,7 @@ use switchboard::model::execution::{Cause, Outcome};
 use switchboard::model::log_entry::{Level, LogEntry, LogGap, Stream};
 use switchboard::store::Store;
 use switchboard::store::executions::NewExecution;
-use switchboard::store::logs::{KeptFilter, KeptRow};
+use switchboard::store::logs::{KeptFilter, KeptRow, KeptSpan};
 
 use super::{Data, at, number};
 
@@ -18,6 +18,7 @@ on_both_databases! {
     rows_of_other_nodes_are_kept_apart
     a_batch_kept_again_adds_only_what_is_new
     a_reader_within_a_gap_still_learns_of_the_rest
+    spans_are_bounded_by_when_rows_were_kept
     filters_by_level_source_and_run_let_gaps_through
     old_rows_and_too_many_make_way_and_the_total_stays_true
     a_clock_set_back_keeps_the_order_and_stops_no_purge
@@ -159,6 +160,34 @@ async fn a_batch_kept_again_adds_only_what_is_new(data: Data) {
     assert_eq!(number(&mut raw, "select count(*) from log_rows").await, 310);
     let bytes = number(&mut raw, "select cast(sum(bytes) as bigint) from log_rows").await;
     assert_eq!(store.kept_total().await.unwrap(), (310, bytes.cast_unsigned()));
+}
+
+async fn spans_are_bounded_by_when_rows_were_kept(data: Data) {
+    let store = data.open().await;
+    let other = Epoch::from_u64(0x2);
+    for turn in 0..4 {
+        keep_numbers(&store, FIRST, turn * 10 + 1..=turn * 10 + 2).await;
+        keep_numbers(&store, other, turn * 10 + 5..=turn * 10 + 6).await;
+    }
+    let span = async |own, after: Option<u64>, upto: Option<u64>, limit| {
+        let place = |seq| cursor(FIRST, seq);
+        let span = KeptSpan { epoch: FIRST, own, after: after.and_then(place), upto: upto.and_then(place) };
+        let rows = store.kept_within(span, &newest(limit)).await.unwrap();
+        rows.iter().map(|row| if let KeptRow::Line(line) = row { line.seq } else { 0 }).collect::<Vec<_>>()
+    };
+    assert_eq!(span(false, None, None, 99).await, [5, 6, 15, 16, 25, 26, 35, 36]);
+    // a line that was not kept stands for the last one before it
+    assert_eq!(span(false, Some(9), Some(25), 99).await, [5, 6, 15, 16]);
+    assert_eq!(span(false, Some(11), None, 3).await, [26, 35, 36], "the newest");
+    assert_eq!(span(true, Some(9), Some(25), 99).await, [11, 12, 21, 22]);
+    assert_eq!(span(true, None, Some(1), 99).await, [1]);
+    let filter = KeptFilter { sources: vec!["disk-space".to_owned()], ..newest(2) };
+    let of = |epoch| KeptSpan { epoch, own: true, after: None, upto: None };
+    assert_eq!(store.kept_within(of(other), &filter).await.unwrap().len(), 2);
+    assert_eq!(store.kept_within(of(Epoch::from_u64(9)), &filter).await.unwrap(), [], "of a life that nobody knows");
+    let after = |upto| store.kept_after(Cursor { epoch: FIRST, seq: 2 }, upto, 99, usize::MAX);
+    assert_eq!(after(cursor(FIRST, 12)).await.unwrap().rows.len(), 4);
+    assert_eq!(after(cursor(Epoch::from_u64(9), 12)).await.unwrap().rows.len(), 14);
 }
 
 async fn a_reader_within_a_gap_still_learns_of_the_rest(data: Data) {
