@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
 use crate::model::log_entry::Level;
+use crate::store::database::Begun;
 use crate::store::error::Error;
 use crate::store::sql;
 use crate::store::{Store, Transaction};
@@ -70,35 +71,7 @@ impl Store {
 impl Transaction {
     /// Keeps these, in their order. One that says the same as its node's newest is counted there.
     pub async fn keep_diagnostics(&mut self, entries: &[Diagnostic]) -> Result<(), Error> {
-        for entry in entries {
-            let counted = sql::query(
-                "update diagnostics set said = said + $1, at = $2
-                 where id = (select max(id) from diagnostics where node = $3) and level = $4 and source = $5 and message = $6",
-            )
-            .bind(entry.count.max(1).cast_signed())
-            .bind(entry.at.as_micros())
-            .bind(entry.node.as_str())
-            .bind(i64::from(entry.level.index()))
-            .bind(&entry.source)
-            .bind(&entry.message)
-            .execute(self.write_quietly())
-            .await?;
-            if counted.rows_affected() > 0 {
-                continue;
-            }
-            sql::query(
-                "insert into diagnostics (at, node, level, source, message, said) values ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(entry.at.as_micros())
-            .bind(entry.node.as_str())
-            .bind(i64::from(entry.level.index()))
-            .bind(&entry.source)
-            .bind(&entry.message)
-            .bind(entry.count.max(1).cast_signed())
-            .execute(self.write_quietly())
-            .await?;
-        }
-        Ok(())
+        keep(&mut self.begun, entries).await
     }
 
     /// Deletes all but the newest `keep`. How many went.
@@ -111,4 +84,35 @@ impl Transaction {
         .await?;
         Ok(gone.rows_affected())
     }
+}
+
+/// The same in a transaction that was begun before a store is open.
+pub(crate) async fn keep(begun: &mut Begun, entries: &[Diagnostic]) -> Result<(), Error> {
+    for entry in entries {
+        let counted = sql::query(
+            "update diagnostics set said = said + $1, at = $2
+             where id = (select max(id) from diagnostics where node = $3) and level = $4 and source = $5 and message = $6",
+        )
+        .bind(entry.count.max(1).cast_signed())
+        .bind(entry.at.as_micros())
+        .bind(entry.node.as_str())
+        .bind(i64::from(entry.level.index()))
+        .bind(&entry.source)
+        .bind(&entry.message)
+        .execute(begun.on())
+        .await?;
+        if counted.rows_affected() > 0 {
+            continue;
+        }
+        sql::query("insert into diagnostics (at, node, level, source, message, said) values ($1, $2, $3, $4, $5, $6)")
+            .bind(entry.at.as_micros())
+            .bind(entry.node.as_str())
+            .bind(i64::from(entry.level.index()))
+            .bind(&entry.source)
+            .bind(&entry.message)
+            .bind(entry.count.max(1).cast_signed())
+            .execute(begun.on())
+            .await?;
+    }
+    Ok(())
 }

@@ -65,13 +65,13 @@ pub(crate) async fn prove(
     if sealer.open(CHECK_PLACE, &check).is_some_and(|plain| *plain == CHECK) {
         return Ok(sealer);
     }
-    Err(OpenError::Refused(format!(
-        "the encryption key in {} (id {}) is not the one the database {place} was sealed with (id {}). {}",
+    let (own, wanted) = (show(sealer.key_id()), show(key_id));
+    let text = format!(
+        "the encryption key in {} (id {own}) is not the one the database {place} was sealed with (id {wanted}). {}",
         found.origin,
-        show(sealer.key_id()),
-        show(key_id),
         way_out(begun, data, "use that one").await
-    )))
+    );
+    Err(OpenError::OtherKey { text, own, wanted })
 }
 
 /// Writes the check value, unless there is one.

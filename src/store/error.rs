@@ -28,6 +28,16 @@ pub enum OpenError {
     /// The text says all.
     #[error("{0}")]
     Refused(String),
+    /// The encryption key is not the one the database is sealed with. The text says all; keys are told by their ids.
+    #[error("{text}")]
+    OtherKey {
+        /// What differs, who has the right one, what to do.
+        text: String,
+        /// Of the key that was found.
+        own: String,
+        /// Of the key the database is sealed with.
+        wanted: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Database(#[from] Error),

@@ -26,6 +26,7 @@ pub mod nodes;
 pub(crate) mod outage;
 mod postgres;
 mod postgres_changes;
+pub mod refused;
 mod revision;
 mod runs;
 mod seal;

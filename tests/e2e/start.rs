@@ -260,7 +260,9 @@ async fn without_its_encryption_key_a_database_is_not_opened() {
         assert_eq!(std::fs::read(&key).ok(), bytes, "{what}: the key file is left as it is");
     }
     std::fs::write(&key, good).unwrap();
-    stage.node().ready().await;
+    let node = stage.node().ready().await;
+    let page = node.administrator().await.page("/diagnostics").await;
+    assert!(page.contains("refused at its start on "), "the node that had another key is named: {page}");
 }
 
 #[tokio::test]

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretBox;
+use switchboard::base::id::NodeId;
+use switchboard::model::log_entry::Level;
 use switchboard::store::Store;
 use switchboard::store::backup::backup;
 use switchboard::store::error::Error;
 use switchboard::store::logs::{KeptFilter, KeptRow};
+use switchboard::store::refused::leave_word;
 
 use super::{Data, VERSION, at, change, close, node, number, raw};
 
 on_both_databases! {
     processes_that_open_at_once_migrate_once_and_agree_on_one_key
     a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nodes
+    a_node_with_another_key_leaves_a_word_and_one_without_any_none
     a_key_from_the_environment_is_not_written_down_and_is_needed_again
     rows_of_the_first_schema_are_there_after_migrating
     rows_of_the_former_schema_are_there_after_migrating
@@ -123,8 +127,35 @@ async fn a_key_that_is_missing_shortened_or_another_is_refused_and_names_the_nod
     std::fs::write(&file, right).unwrap();
     let store = data.open().await;
     assert_eq!(store.setting("A.Key").await.unwrap().unwrap().value, "swordfish");
-    // what pages show is what the refusal said
+    // what pages show is what the refusal said, and opening wrote nothing
+    assert_eq!(store.diagnostics(Level::Trace, 9).await.unwrap(), []);
     assert!(text.contains(&format!("sealed with (id {})", store.encryption_key_id())), "{text}");
+}
+
+async fn a_node_with_another_key_leaves_a_word_and_one_without_any_none(data: Data) {
+    let store = data.open().await;
+    let (file, node) = (data.file("encryption.key"), NodeId::new("web-7"));
+    let right = std::fs::read(&file).unwrap();
+    let told = async |key: Option<[u8; 32]>| {
+        match key {
+            Some(key) => std::fs::write(&file, STANDARD.encode(key)).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        let refusal = data.try_open().await.unwrap_err();
+        leave_word(&data.options(), &node, "box-7", &refusal).await;
+        store.diagnostics(Level::Warn, 9).await.unwrap()
+    };
+    assert_eq!(told(None).await, []);
+    for count in 1..=2 {
+        let found = told(Some([7; 32])).await;
+        assert_eq!((found.len(), &found[0].node, found[0].count), (1, &node, count), "{found:?}");
+        let message = &found[0].message;
+        assert!(message.starts_with("refused at its start on box-7: its encryption key (id "), "{message}");
+        assert!(message.ends_with(&format!("sealed with (id {})", store.encryption_key_id())), "{message}");
+    }
+    assert_eq!(told(Some([8; 32])).await.len(), 2);
+    std::fs::write(&file, right).unwrap();
+    data.open().await;
 }
 
 #[tokio::test]
