@@ -54,7 +54,7 @@ pub fn keep_telling(
         let mut word = Word::default();
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut again = None;
-        let mut changes = store.changes();
+        let mut revisions = store.changes();
         let mut look_at: Option<Instant> = None;
         loop {
             word.take_up(&settings.borrow_and_update(), clock.now());
@@ -92,10 +92,10 @@ pub fn keep_telling(
                 () = due => {}
                 changed = settings.changed() => if changed.is_err() { return },
                 Ok(()) = messenger.changed() => {}
-                Ok(()) = changes.changed(), if look_at.is_none() => look_at = Some(Instant::now() + LOOK_AGAIN),
+                Ok(()) = revisions.changed(), if look_at.is_none() => look_at = Some(Instant::now() + LOOK_AGAIN),
                 () = look => {
                     look_at = None;
-                    changes.borrow_and_update();
+                    revisions.borrow_and_update();
                     // a database that is away is looked at again with its next change
                     let _ = word.look(&store, &node).await;
                 }

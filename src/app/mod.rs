@@ -59,7 +59,7 @@ use crate::service::jobs;
 use crate::service::jobs::host::Host;
 use crate::store::lock::ServiceLock;
 use crate::store::node_id::OwnNodeId;
-use crate::store::{OpenOptions, Store, refused};
+use crate::store::{OpenOptions, Store};
 use crate::web::viewer::Viewers;
 use crate::web::{self, Web};
 
@@ -139,14 +139,7 @@ impl App {
             None => reach::own_address(database.as_ref()).await,
         };
         let open = OpenOptions { data: data.clone(), database, encryption_key, clock: Arc::clone(&clock) };
-        let store = match Store::open(open.clone(), shutdown).await {
-            Ok(store) => store,
-            Err(refusal) => {
-                let NodeFacts { id, host, .. } = nodes::facts(own_id.id().clone(), clock.now());
-                refused::leave_word(&open, &id, &host, &refusal).await;
-                return Err(refusal.into());
-            }
-        };
+        let store = nodes::open_store(open, own_id.id(), shutdown).await?;
         if let Some(news) = store.news() {
             tracing::info!("{news}");
         }

@@ -16,10 +16,10 @@ use crate::config::settings::Settings;
 use crate::messenger::secure::SharedKeys;
 use crate::model::node::{Node, Role};
 use crate::protocol::state::NodeFacts;
-use crate::store::Store;
-use crate::store::error::Error;
+use crate::store::error::{Error, OpenError};
 use crate::store::node_id::OwnNodeId;
 use crate::store::nodes::Beat;
+use crate::store::{OpenOptions, Store, refused};
 
 /// How often a process that starts looks whether another one, which is the same node, gives a sign of life.
 const LOOK: Duration = Duration::from_millis(250);
@@ -36,6 +36,19 @@ pub fn facts(id: NodeId, started_at: Timestamp) -> NodeFacts {
         stopping: false,
         absences: Vec::new(),
     }
+}
+
+/// Opens the store. Of a refusal a word is left in the database, if it takes one, so that pages name the node that is missing.
+///
+/// # Errors
+/// If it can't be opened.
+pub async fn open_store(options: OpenOptions, own: &NodeId, shutdown: &Shutdown) -> Result<Store, OpenError> {
+    let store = Store::open(options.clone(), shutdown).await;
+    if let Err(refusal) = &store {
+        let host = facts(own.clone(), options.clock.now()).host;
+        refused::leave_word(&options, own, &host, refusal).await;
+    }
+    store
 }
 
 /// This node's row at its start. `address`: where web nodes reach it, if it is a service node.
