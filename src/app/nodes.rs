@@ -104,9 +104,13 @@ pub async fn be_the_only_one(
             Some(_) => {}
             None => {
                 let silent = clock.now().since(other.heartbeat_at);
+                let which = match other.id_file {
+                    Some(_) => "from another data directory or before this machine was started",
+                    None => "by an earlier version of the program",
+                };
                 tracing::info!(
-                    "process {pid} on {host} was {id}, from another data directory or before this machine was started, and did \
-                     not say that it stopped: waiting for at most {} s to see whether it lives",
+                    "process {pid} on {host} was {id}, {which}, and did not say that it stopped: waiting for at most {} s to see \
+                     whether it lives",
                     patience.saturating_sub(silent).as_secs() + 1
                 );
                 seen = Some(other);

@@ -7,7 +7,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::live::read::Lines;
 use crate::live::reader::{Reader, Source, Step};
 use crate::messenger::client::LinkState;
 use crate::model::log_entry::Level;
@@ -91,8 +90,7 @@ pub(crate) async fn status(
     };
     let (rows, hidden) = match &newest {
         Step::Newest(older, held) => (of_newest(older, held, reader.filter()), held.hidden.iter().sum()),
-        Step::Kept(kept) => (of_newest(&kept.pieces, &Lines::default(), reader.filter()), 0),
-        Step::Held(_) | Step::Nothing => (Vec::new(), 0),
+        _ => (Vec::new(), 0),
     };
     let mut frame = Frame::new(&web, &who, Place::Status, EN.menu_status).await.noting(&done);
     frame.live = true;
