@@ -12,7 +12,7 @@ use crate::base::id::NodeId;
 use crate::model::execution::Execution;
 use crate::model::log_entry::Level;
 use crate::protocol::event::Change;
-use crate::protocol::state::{Activity, BARS, DispatcherState, NodeState};
+use crate::protocol::state::{Activity, BARS, DispatcherState, NodeState, Run};
 use crate::service::crew::Crew;
 use crate::service::declare::{self, Entry};
 use crate::service::dispatchers::failover;
@@ -99,13 +99,18 @@ pub(crate) async fn stand_by(crew: &Crew, primary: &NodeId) -> Result<(), Error>
             state.activity = Activity::Standby { primary: primary.clone() };
         }
         let known = crew.parts.feed.look(|known| known.dispatchers.get(&definition.name).cloned());
-        // runs of a term that is over may go on here
-        state.running = known.as_ref().map_or_else(Vec::new, |known| known.running.clone());
+        state.running = known.as_ref().map_or_else(Vec::new, |known| going_on(&crew.parts, known));
         if known.as_ref() != Some(&state) {
             crew.parts.feed.change(Change::Declared(Box::new(state)));
         }
     }
     Ok(())
+}
+
+/// Those of its runs that go on here, from a former term. What other nodes run is shown anew by whoever is primary: nobody told this one
+/// how it ended.
+fn going_on(parts: &Parts, known: &DispatcherState) -> Vec<Run> {
+    known.running.iter().filter(|run| parts.held.has(run.execution)).cloned().collect()
 }
 
 async fn history(store: &Store) -> Result<BTreeMap<String, Vec<Execution>>, Error> {
@@ -153,8 +158,7 @@ fn prepare(parts: &Arc<TermParts>, planned: Planned, history: &[Execution], now:
     let next_at = if disabled_by.is_some() { None } else { plan.next_at(now) };
     let state = declare::state(&definition, next_at, paused.as_ref(), history);
     let failing = state.failures > 0;
-    // runs of a former term may go on here
-    let known = |known: &NodeState| known.dispatchers.get(&state.name).map(|known| known.running.clone());
+    let known = |known: &NodeState| known.dispatchers.get(&state.name).map(|known| going_on(parts, known));
     let state = DispatcherState { running: parts.feed.look(known).unwrap_or_default(), ..state };
     parts.feed.change(Change::Declared(Box::new(state)));
     let (orders, ordered) = watch::channel(Orders { paused: paused.clone(), ..Orders::default() });

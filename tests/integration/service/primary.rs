@@ -217,6 +217,32 @@ async fn a_primary_that_is_asked_hands_over_and_finishes_what_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_primary_no_more_shows_no_run_of_another_node() {
+    let data = tempdir().unwrap();
+    let (jobs, steps) = held("job", false);
+    let first = one_of_several().start(data.path(), jobs.clone()).await;
+    let second = one_of_several().start(data.path(), jobs.clone()).await;
+    let third = one_of_several().start(data.path(), jobs).await;
+    let run = first.ask("job").await;
+    steps.begun(1).await;
+    let mirror = Mirror::watching(&second).await;
+    hand_over(&second.store, &second.id).await;
+    primary_becomes(&second.store, &second.id).await;
+    mirror.until(|seen| seen.dispatcher("job").running.iter().any(|shown| shown.execution == run)).await;
+    // it goes on beside two changes of primary; how it ends the second node is never told
+    hand_over(&third.store, &third.id).await;
+    primary_becomes(&third.store, &third.id).await;
+    let standby = Activity::Standby { primary: third.id.clone() };
+    let seen = mirror.until(|seen| seen.dispatcher("job").activity == standby).await;
+    assert_eq!(seen.dispatcher("job").running, []);
+    steps.lets.add_permits(1);
+    run_of(&third.store, "job", |job| job.id == run && job.outcome == Some(Outcome::Normal)).await;
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_primary_again_tells_which_lines_it_wrote_meanwhile() {
     let data = tempdir().unwrap();
     let (jobs, _) = held("job", false);
