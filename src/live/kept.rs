@@ -68,7 +68,10 @@ pub(crate) async fn after(
     filter: &LineFilter,
     levels: Levels<'_>,
 ) -> Result<Found, Error> {
-    let rows = store.kept_after(span.from, span.upto, ROWS, BYTES).await?;
+    let rows = match upto {
+        Upto::Line(last) => store.kept_of_life(span.from, last, ROWS, BYTES).await?,
+        Upto::Lives(..) => store.kept_after(span.from, span.upto, ROWS, BYTES).await?,
+    };
     let mut left = Vec::<Cursor>::new();
     for epoch in rows.rows.iter().map(KeptRow::epoch).filter(|epoch| *epoch != at.epoch) {
         if left.iter().all(|known| known.epoch != epoch) {

@@ -593,6 +593,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn lines_that_made_room_are_found_however_much_another_kept_before_them() {
+        let keeping = Keeping::start().await;
+        let rows = u64::from(kept::ROWS);
+        keeping.keep("a", A, 1..=50).await;
+        keeping.keep("b", B, 1..=rows + 2).await;
+        keeping.keep("a", A, 51..=54).await;
+        let hub = hub();
+        hear_again(&hub, "a", A, &[(0, 0), (50, 50)], 53..=54);
+        let resumed = keeping.told(&hub, Some(at(B, rows))).await;
+        assert_eq!(resumed, format!("{} [b>a] a51 a52 a53 a54", words("b", rows + 1..=rows + 2)));
+    }
+
+    #[tokio::test]
     async fn a_former_primary_that_is_heard_for_the_first_time_is_not_told_again_from_its_beginning() {
         let keeping = a_b_a().await;
         let hub = hub();

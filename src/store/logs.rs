@@ -9,7 +9,7 @@ use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine, Stream};
 use crate::store::Store;
 use crate::store::database::Begun;
 use crate::store::error::Error;
-use crate::store::log_bounds::{Bounds, life};
+use crate::store::log_bounds::{Bounds, Walk, life, order, select};
 use crate::store::sql::{self, Builder};
 
 /// The level a gap has in the database: above all others, so that it passes every filter by level.
@@ -114,9 +114,12 @@ impl Store {
         let mut bounds = Bounds::find(&mut snapshot, None, span.after, None).await?;
         (bounds.oldest_first, bounds.unseen) = (false, None);
         bounds.end_at(&mut snapshot, span.upto).await?;
-        let life = life(&mut snapshot, None, span.epoch).await?;
-        // no row is of life 0
-        bounds.life = Some((life.unwrap_or(0), span.own));
+        if span.own {
+            let upto = span.upto.filter(|upto| upto.epoch == span.epoch).map(|upto| upto.seq);
+            bounds.keep_to(&mut snapshot, span.epoch, span.after, upto).await?;
+        } else {
+            bounds.leave_out(&mut snapshot, span.epoch).await?;
+        }
         let rows = matching(&mut snapshot, None, filter, bounds).await?;
         snapshot.commit().await?;
         rows.into_iter().map(|row| row.read(None)).collect()
@@ -134,29 +137,19 @@ impl Store {
         let mut snapshot = self.inner.database.begin_reading().await?;
         let mut bounds = Bounds::find(&mut snapshot, None, Some(after), None).await?;
         bounds.end_at(&mut snapshot, upto).await?;
-        let mut query = select(None, bounds);
-        query.push(order(bounds)).push_bind(i64::from(limit));
-        let mut answer = KeptAfter { rows: Vec::new(), anchored: bounds.anchored, full: false };
-        let mut left = bytes;
-        let mut bad = None;
-        let rows = query.build_query_as::<Row>().take_while(snapshot.on(), |row| {
-            left = left.saturating_sub(row.text.len());
-            match row.read(bounds.unseen) {
-                Ok(row) => answer.rows.push(row),
-                Err(error) => bad = Some(error),
-            }
-            answer.full = left == 0 || answer.rows.len() >= limit as usize;
-            !answer.full && bad.is_none()
-        });
-        rows.await?;
+        let rows = read_on(&mut snapshot, bounds, limit, bytes).await?;
         snapshot.commit().await?;
-        if let Some(error) = bad {
-            return Err(error);
-        }
-        if !bounds.oldest_first {
-            answer.rows.reverse();
-        }
-        Ok(answer)
+        Ok(rows)
+    }
+
+    /// The same of one life alone: what follows a place in it, up to another of its lines.
+    pub async fn kept_of_life(&self, after: Cursor, upto: u64, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
+        let mut snapshot = self.inner.database.begin_reading().await?;
+        let mut bounds = Bounds::find(&mut snapshot, None, Some(after), None).await?;
+        bounds.keep_to(&mut snapshot, after.epoch, Some(after), Some(upto)).await?;
+        let rows = read_on(&mut snapshot, bounds, limit, bytes).await?;
+        snapshot.commit().await?;
+        Ok(rows)
     }
 
     /// The last line of another life that was kept before this place; 0 if none was.
@@ -204,35 +197,37 @@ impl Store {
     }
 }
 
-fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
-    let mut query = Builder::new(
-        "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
-         from log_rows r join log_lives l on l.id = r.life where r.id > ",
-    );
-    query.push_bind(bounds.above);
-    if bounds.whole_before > 0 && bounds.below < i64::MAX {
-        query.push(" and (r.id < ").push_bind(bounds.below);
-        query.push(" or r.life < ").push_bind(bounds.whole_before).push(")");
-    } else {
-        query.push(" and r.id < ").push_bind(bounds.below);
+/// Rows between bounds, oldest first: so many, or so many bytes of text, at most.
+async fn read_on(snapshot: &mut Begun, bounds: Bounds, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
+    let (mut rows, full) = fetch(snapshot, select(None, bounds, Walk::Rows), bounds, Walk::Rows, limit, bytes).await?;
+    if !bounds.oldest_first {
+        rows.reverse();
     }
-    if let Some(node) = node {
-        query.push(" and l.node = ").push_bind(node.as_str().to_owned());
-    }
-    if let Some((life, own)) = bounds.life {
-        query.push(if own { " and r.life = " } else { " and r.life <> " }).push_bind(life);
-    }
-    query
+    let rows = rows.into_iter().map(|row| row.read(bounds.unseen)).collect::<Result<_, _>>()?;
+    Ok(KeptAfter { rows, anchored: bounds.anchored, full })
 }
 
-const fn order(bounds: Bounds) -> &'static str {
-    if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " }
-}
-
-async fn fetch(snapshot: &mut Begun, mut query: Builder<'_>, bounds: Bounds, limit: u32) -> Result<Vec<Row>, Error> {
-    query.push(order(bounds));
-    query.push_bind(i64::from(limit));
-    Ok(query.build_query_as().fetch_all(snapshot.on()).await?)
+/// These rows in order: so many, or so many bytes of text, at most; and whether there may be more.
+async fn fetch(
+    snapshot: &mut Begun,
+    mut query: Builder<'_>,
+    bounds: Bounds,
+    walk: Walk,
+    limit: u32,
+    bytes: usize,
+) -> Result<(Vec<Row>, bool), Error> {
+    query.push(order(bounds, walk)).push_bind(i64::from(limit));
+    let mut rows = Vec::new();
+    let mut left = bytes;
+    let mut full = false;
+    let taken = query.build_query_as::<Row>().take_while(snapshot.on(), |row| {
+        left = left.saturating_sub(row.text.len());
+        rows.push(row);
+        full = left == 0 || rows.len() >= limit as usize;
+        !full
+    });
+    taken.await?;
+    Ok((rows, full))
 }
 
 /// The rows that pass the filter, in order, at most so many as it says.
@@ -272,7 +267,10 @@ async fn lines(
     source: Option<&str>,
     bounds: Bounds,
 ) -> Result<Vec<Row>, Error> {
-    let mut query = select(node, bounds);
+    let bad = filter.level.is_some_and(|level| level >= Level::Warn);
+    let rare = bad || source.is_some() || filter.execution.is_some();
+    let walk = if rare { Walk::Rare } else { Walk::Rows };
+    let mut query = select(node, bounds, walk);
     if let Some(execution) = filter.execution {
         query.push(" and r.execution = ").push_bind(execution.0);
     }
@@ -280,13 +278,13 @@ async fn lines(
         query.push(" and r.source = ").push_bind(source.to_owned());
     }
     if let Some(level) = filter.level.filter(|level| *level > Level::Trace) {
-        if level >= Level::Warn {
+        if bad {
             // in so many words, so that the index of warnings and errors is used
             query.push(" and r.level >= 3");
         }
         query.push(" and r.level >= ").push_bind(i64::from(level.index()));
     }
-    fetch(snapshot, query, bounds, filter.limit).await
+    Ok(fetch(snapshot, query, bounds, walk, filter.limit, usize::MAX).await?.0)
 }
 
 /// The gaps; of a run those written while it went on, or shortly after.
@@ -296,7 +294,7 @@ async fn gaps(
     filter: &KeptFilter,
     bounds: Bounds,
 ) -> Result<Vec<Row>, Error> {
-    let mut query = select(node, bounds);
+    let mut query = select(node, bounds, Walk::Rare);
     query.push(" and r.level >= 3 and r.level = ").push_bind(GAP_LEVEL);
     if let Some(execution) = filter.execution {
         let run: Option<(Option<i64>, Option<i64>)> =
@@ -308,7 +306,7 @@ async fn gaps(
         query.push(" and r.at >= ").push_bind(started);
         query.push(" and r.at <= ").push_bind(finished.map_or(i64::MAX, |finished| finished.saturating_add(GAP_DELAY)));
     }
-    fetch(snapshot, query, bounds, filter.limit).await
+    Ok(fetch(snapshot, query, bounds, Walk::Rare, filter.limit, usize::MAX).await?.0)
 }
 
 impl Row {
