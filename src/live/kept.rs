@@ -13,7 +13,7 @@ use crate::store::logs::{KeptAfter, KeptRow};
 pub const ROWS: u32 = 2000;
 
 /// And so many bytes of text: what one reader makes wait is bounded.
-const BYTES: usize = 512 << 10;
+pub(crate) const BYTES: usize = 512 << 10;
 
 /// One step of a log that was put together again.
 #[derive(Clone, Debug, PartialEq, Eq)]

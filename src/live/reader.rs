@@ -475,7 +475,13 @@ mod tests {
         }
 
         async fn keep(&self, name: &str, epoch: Epoch, seqs: RangeInclusive<u64>) {
-            let lines: Vec<(u64, LogEntry)> = seqs.map(|seq| (seq, line(name, seq))).collect();
+            self.keep_wide(name, epoch, seqs, 0).await;
+        }
+
+        /// The same with lines of so many bytes.
+        async fn keep_wide(&self, name: &str, epoch: Epoch, seqs: RangeInclusive<u64>, bytes: usize) {
+            let wide = |seq| entry(Level::Info, &format!("{:<bytes$}", format!("{name}{seq}")));
+            let lines: Vec<(u64, LogEntry)> = seqs.map(|seq| (seq, wide(seq))).collect();
             let mut transaction = self.store.begin().await.unwrap();
             transaction.keep_rows(&NodeId::new(name), epoch, &lines, &[]).await.unwrap();
             transaction.commit().await.unwrap();
@@ -590,6 +596,18 @@ mod tests {
             assert_eq!(keeping.told(&hub, Some(at(B, turn * 10))).await, format!("[b>a] {rest}"));
         }
         assert_eq!(keeping.told(&hub, Some(at(A, 20))).await, format!("[a>b] {}", parts(4)));
+    }
+
+    #[tokio::test]
+    async fn a_first_look_is_bounded_in_bytes_and_has_no_hole() {
+        let keeping = Keeping::start().await;
+        let hub = hub();
+        hear_again(&hub, "a", A, &[(0, 0), (3, 3)], 1..=4);
+        keeping.keep("a", A, 1..=3).await;
+        keeping.keep_wide("b", B, 1..=60, 16 << 10).await;
+        let look = first_look(&hub, Some(&keeping.store), LineFilter::default(), 100).await;
+        let look: Vec<&str> = look.split_whitespace().collect();
+        assert_eq!(look.join(" "), format!("{} [b>a] a4", words("b", 29..=60)));
     }
 
     #[tokio::test]

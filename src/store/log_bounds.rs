@@ -26,8 +26,8 @@ pub(crate) struct Bounds {
 #[derive(Clone, Copy)]
 pub(crate) enum Whose {
     All,
-    /// All but this one.
-    Others(i64),
+    /// All but these two.
+    Others(i64, i64),
     /// This one alone: what follows one number, up to another.
     Life {
         id: i64,
@@ -96,9 +96,16 @@ impl Bounds {
         Ok(())
     }
 
-    /// No rows of this life.
-    pub(crate) async fn leave_out(&mut self, snapshot: &mut Begun, epoch: Epoch) -> Result<(), Error> {
-        self.whose = life(snapshot, None, epoch).await?.map_or(Whose::All, Whose::Others);
+    /// No rows of this life, nor of the other one if there is one.
+    pub(crate) async fn leave_out(
+        &mut self,
+        snapshot: &mut Begun,
+        epoch: Epoch,
+        nor: Option<Epoch>,
+    ) -> Result<(), Error> {
+        let one = life(snapshot, None, epoch).await?.unwrap_or(0);
+        let other = if let Some(nor) = nor { life(snapshot, None, nor).await?.unwrap_or(0) } else { 0 };
+        self.whose = Whose::Others(one, other);
         Ok(())
     }
 
@@ -159,8 +166,8 @@ pub(crate) fn select<'q>(node: Option<&NodeId>, bounds: Bounds, walk: Walk) -> B
     }
     match bounds.whose {
         Whose::All => {}
-        Whose::Others(life) => {
-            query.push(" and r.life <> ").push_bind(life);
+        Whose::Others(one, other) => {
+            query.push(" and r.life <> ").push_bind(one).push(" and r.life <> ").push_bind(other);
         }
         Whose::Life { id, above, upto } => {
             // with the sign SQLite does not read a whole life by its index and sort it
@@ -197,6 +204,36 @@ async fn first_from(snapshot: &mut Begun, life: i64, seq: i64) -> Result<Option<
         .fetch_optional(snapshot.on())
         .await?;
     Ok(later)
+}
+
+/// The last line of another life that was kept before a place; 0 if none was. Between the first and the last row of that life halving
+/// finds it: it may be as far from the one as from the other.
+pub(crate) async fn last_before(snapshot: &mut Begun, at: Cursor, other: Epoch) -> Result<u64, Error> {
+    let bounds = Bounds::find(snapshot, None, Some(at), None).await?;
+    let Some(other) = life(snapshot, None, other).await?.filter(|_| bounds.oldest_first) else { return Ok(0) };
+    let mut last = 0;
+    let (mut low, mut high) = (0, i64::MAX);
+    // the last row up to a number: its numbers are below that, so a step halves what is left, or more
+    let mut middle = high;
+    while low < high {
+        let row: Option<(i64, i64, Option<i64>)> = sql::query_as(
+            "select id, seq, gap_to from log_rows where life = $1 and seq > $2 and seq <= $3 order by seq desc limit 1",
+        )
+        .bind(other)
+        .bind(low)
+        .bind(middle)
+        .fetch_optional(snapshot.on())
+        .await?;
+        match row {
+            Some((id, seq, gap_to)) if id <= bounds.above => {
+                (low, last) = (middle, gap_to.unwrap_or(seq).cast_unsigned());
+            }
+            Some((_, seq, _)) => high = seq - 1,
+            None => low = middle,
+        }
+        middle = low + (high - low + 1) / 2;
+    }
+    Ok(last)
 }
 
 /// The row of a life, if lines of it were kept.
@@ -251,8 +288,8 @@ mod tests {
             (own, Walk::Rows, "", "log_rows_seq (life=? AND seq>? AND seq<?)"),
             (own, Walk::Rare, bad, "log_rows_bad (id>? AND id<?)"),
             (own, Walk::Rare, source, "log_rows_source (source=? AND rowid>? AND rowid<?)"),
-            (Whose::Others(3), Walk::Rows, "", "r USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
-            (Whose::Others(3), Walk::Rare, bad, "log_rows_bad (id>? AND id<?)"),
+            (Whose::Others(3, 2), Walk::Rows, "", "r USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+            (Whose::Others(3, 2), Walk::Rare, bad, "log_rows_bad (id>? AND id<?)"),
             (Whose::All, Walk::Rare, source, "log_rows_source (source=? AND rowid>? AND rowid<?)"),
         ] {
             let plan = plan(&store, whose, walk, narrowed).await;

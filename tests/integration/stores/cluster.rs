@@ -326,6 +326,15 @@ async fn kept_rows_of_several_lives_are_read_on_from_any_place(data: Data) {
     assert_eq!(store.kept_before(place(of_b, 1), of_a).await.unwrap(), 3);
     assert_eq!(store.kept_before(place(of_a, 5), of_b).await.unwrap(), 2);
     assert_eq!(store.kept_before(place(of_a, 1), of_b).await.unwrap(), 0);
+    // whichever line of a was the last one before b's
+    for seq in 6..=40 {
+        keep(a(), of_a, seq..=seq).await;
+        keep(b(), of_b, seq * 3..=seq * 3).await;
+    }
+    for seq in 6..=40 {
+        assert_eq!(store.kept_before(place(of_b, seq * 3), of_a).await.unwrap(), seq);
+        assert_eq!(store.kept_before(place(of_a, seq), of_b).await.unwrap(), if seq == 6 { 2 } else { seq * 3 - 3 });
+    }
     assert_eq!(
         store.kept_before(place(Epoch::from_u64(9), 1), of_a).await.unwrap(),
         0,
