@@ -137,6 +137,7 @@ impl Reader {
             self.asked_at = Some(Instant::now());
             return Ok(Step::Nothing);
         };
+        self.asked_at = None;
         // it stands at the beginning of a stretch of which nothing was read
         if let Some(stretch) = present.filter(|stretch| !stretch.has_read(at.seq)) {
             let from = left.or_else(|| from.hub.log().end_before(stretch.number));
@@ -161,17 +162,20 @@ impl Reader {
         Ok(Step::Kept(Kept { pieces: found.pieces, at: found.at }))
     }
 
-    /// Leads on from where a stretch is over, or not held: the rest of it as it was kept, lives in between, then the next
-    /// stretch that is held.
+    /// Leads on from where a stretch is over, or not held; where that was in vain, only after a while again.
     async fn leave(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
+        if !self.may_ask() {
+            return Ok(Step::Nothing);
+        }
+        let step = self.lead_on(from, at).await;
+        self.asked_at = matches!(step, Ok(Step::Nothing) | Err(_)).then(Instant::now);
+        step
+    }
+
+    /// The rest of a stretch as it was kept, lives in between, then the next stretch that is held.
+    async fn lead_on(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
         let own = from.hub.log().stretch_of(at, self.entered.map(|entered| entered.stretch));
-        if own.is_none() && !self.may_ask() {
-            return Ok(Step::Nothing);
-        }
         let later = later(from, at, own).await?;
-        if later.is_empty() && !self.may_ask() {
-            return Ok(Step::Nothing);
-        }
         // where its own life goes on in a later stretch, this one ends there
         let end = later.iter().find(|next| next.life.epoch == at.epoch).map_or(u64::MAX, |next| next.after);
         if from.store.is_some() && at.seq < end && end < u64::MAX {
@@ -208,7 +212,6 @@ impl Reader {
             return Ok(Step::Kept(kept));
         }
         if kept.at == at {
-            self.asked_at = Some(Instant::now());
             return Ok(Step::Nothing);
         }
         self.reached(kept.at);
@@ -596,6 +599,21 @@ mod tests {
             assert_eq!(keeping.told(&hub, Some(at(B, turn * 10))).await, format!("[b>a] {rest}"));
         }
         assert_eq!(keeping.told(&hub, Some(at(A, 20))).await, format!("[a>b] {}", parts(4)));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_fails_is_not_asked_again_at_once() {
+        let keeping = Keeping::start().await;
+        let hub = hub();
+        hear(&hub, "a", A, 1..=3);
+        hear(&hub, "b", B, 1..=2);
+        keeping.store.close().await;
+        let from = Source { hub: &hub, store: Some(&keeping.store) };
+        let mut over = Reader::new(LineFilter::default(), Some(at(A, 3)));
+        assert_eq!(hub.reach(at(A, 3), None), Reach::Over);
+        assert!(over.step(from, 10).await.is_err());
+        assert!(matches!(over.step(from, 10).await, Ok(Step::Nothing)));
+        assert_eq!(over.at(), Some(at(A, 3)));
     }
 
     #[tokio::test]
