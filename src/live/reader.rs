@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::live::filter::LineFilter;
-use crate::live::held::Stretch;
+use crate::live::held::{LogPlace, Stretch};
 use crate::live::hub::Hub;
 use crate::live::kept::{self, Piece, Span, Upto};
 use crate::live::life::{LifeFacts, Restart};
@@ -63,7 +63,7 @@ pub enum Step {
     /// What was kept; there may be more.
     Kept(Kept),
     /// What follows this place is held: read it from the hub, and say how far by [`Reader::reached`].
-    Held(Cursor),
+    Held(LogPlace),
     /// Nothing that is known now.
     Nothing,
 }
@@ -121,7 +121,7 @@ impl Reader {
             Reach::Older(first) if self.may_fill() => self.fill(from, at, first).await,
             // what it wrote before the stretch only kept rows tell, and they can't be had now
             Reach::Older(_) if self.entered.is_some_and(|entered| at.seq < entered.after) => Ok(Step::Nothing),
-            Reach::Held | Reach::Older(_) => Ok(Step::Held(at)),
+            Reach::Held | Reach::Older(_) => Ok(Step::Held(self.place(at))),
             Reach::Over | Reach::Unknown => self.leave(from, at).await,
         }
     }
@@ -149,7 +149,7 @@ impl Reader {
     /// Kept rows for what made room here before it was read.
     async fn fill(&mut self, from: Source<'_>, at: Cursor, first: u64) -> Result<Step, Error> {
         let Some(store) = from.store else {
-            return Ok(Step::Held(at));
+            return Ok(Step::Held(self.place(at)));
         };
         let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
         let span = Span { from: at, upto: None };
@@ -216,6 +216,10 @@ impl Reader {
         }
         self.reached(kept.at);
         Ok(Step::Kept(kept))
+    }
+
+    fn place(&self, at: Cursor) -> LogPlace {
+        LogPlace { at, entered: self.entered.map(|entered| entered.stretch) }
     }
 
     /// No kept rows for a while.
