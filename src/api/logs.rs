@@ -79,10 +79,7 @@ async fn page(api: &Api, since: Option<Cursor>, wanted: &Wanted) -> Result<LogsA
     for _ in 0..MOST_STEPS {
         match reader.step(Source { hub: &api.hub, store: Some(&api.store) }, wanted.most()).await? {
             Step::Newest(older, lines) => {
-                for piece in older {
-                    page.take_newest(piece, reader.filter());
-                }
-                page.take_lines(&lines, reader.filter());
+                page.begin(older, &lines, reader.filter());
                 page.answer.next = reader.at();
                 return Ok(page.answer(false));
             }
@@ -155,14 +152,27 @@ impl Page {
         true
     }
 
-    /// The same for the newest lines: what does not fit goes instead of what came before.
-    fn take_newest(&mut self, piece: Piece, filter: &LineFilter) {
-        let of_another_life = self.answer.gap.as_ref().is_some_and(|gap| gap.epoch != piece.epoch());
-        if matches!(piece, Piece::Gap(..)) && of_another_life {
+    /// Takes the newest lines, to begin with.
+    fn begin(&mut self, older: Vec<Piece>, lines: &Lines, filter: &LineFilter) {
+        for piece in older {
+            if let Piece::Gap(epoch, gap) = &piece {
+                self.make_way(*epoch, gap, filter);
+            }
+            self.take(piece, filter);
+        }
+        if let (Some(epoch), Some(gap)) = (lines.epoch, &lines.gap) {
+            self.make_way(epoch, gap, filter);
+        }
+        self.take_lines(lines, filter);
+    }
+
+    /// Makes way for a gap: an answer tells only one life's, and what came before that of another one goes.
+    fn make_way(&mut self, epoch: Epoch, gap: &LogGap, filter: &LineFilter) {
+        let of_another_life = self.answer.gap.as_ref().is_some_and(|before| before.epoch != epoch);
+        if of_another_life && missing(epoch, gap, filter).is_some() {
             self.answer.gap = None;
             self.answer.lines.clear();
         }
-        self.take(piece, filter);
     }
 
     /// Takes what is held. False if it does not fit.
@@ -304,7 +314,30 @@ mod tests {
         let other = Epoch::from_u64(8);
         assert!(!page.take(lost(other, 1, 1, [0, 0, 1, 0, 0]), &filter));
         assert_eq!((page.answer.gap.clone(), page.answer.next), (Some(joined), Some(Cursor { epoch: EPOCH, seq: 10 })));
-        page.take_newest(lost(other, 1, 1, [0, 0, 1, 0, 0]), &filter);
+    }
+
+    #[test]
+    fn the_newest_lines_push_out_what_stands_before_a_gap_of_another_life() {
+        let filter = LineFilter::default();
+        let lost = LogGap { from: 1, to: 1, by_level: [0, 0, 1, 0, 0] };
+        let (before, other) = (Piece::Gap(EPOCH, lost), Epoch::from_u64(8));
+        let mut page = Page::new(None, 10);
+        page.begin(vec![before.clone(), Piece::Gap(other, lost)], &Lines::default(), &filter);
         assert_eq!(page.answer.gap.map(|gap| gap.epoch), Some(other));
+        let entry = crate::live::log::tests::entry(Level::Info, "held");
+        let held = |gap| Lines {
+            node: Some(NodeId::new("n")),
+            epoch: Some(other),
+            gap,
+            lines: vec![(2, Arc::new(entry.clone()), bytes::Bytes::new())],
+            next: 2,
+            ..Lines::default()
+        };
+        for (gap, of) in [(None, EPOCH), (Some(lost), other)] {
+            let mut page = Page::new(None, 10);
+            page.begin(vec![before.clone()], &held(gap), &filter);
+            assert_eq!(page.answer.gap.map(|gap| gap.epoch), Some(of));
+            assert_eq!(page.answer.lines.len(), 1, "{gap:?}");
+        }
     }
 }

@@ -85,7 +85,10 @@ impl Borders {
 }
 
 fn borders_of(absences: &[Absence]) -> impl Iterator<Item = Border> {
-    let began = std::iter::once(0).chain(absences.iter().map(|absence| absence.upto));
+    // the first of all is that before the first term; where older ones are not told any more nobody knows when the term before the
+    // oldest began, and what was kept around its end counts as settled: no row is told twice
+    let oldest = absences.first().map_or(0, |oldest| oldest.after);
+    let began = std::iter::once(oldest).chain(absences.iter().map(|absence| absence.upto));
     absences.iter().zip(began).map(|(absence, led_from)| Border::of(*absence, led_from))
 }
 
@@ -105,6 +108,12 @@ mod tests {
         assert_eq!((borders.next(0), borders.next(50), borders.next(1060)), (Some(50), Some(1060), None));
         assert_eq!((borders.cross(50), borders.cross(51), borders.cross(52)), (None, Some(FIRST), None));
         assert_eq!(borders.cross(2000), Some(SECOND));
+    }
+
+    #[test]
+    fn what_was_kept_before_a_term_whose_beginning_is_not_told_is_not_looked_at_again() {
+        let borders: Vec<Border> = borders_of(&ABSENCES[1..]).collect();
+        assert_eq!(borders, [Border { settled: 50, ..FIRST }, SECOND]);
     }
 
     #[test]

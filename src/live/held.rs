@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::id::Epoch;
+use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
 use crate::live::life::LifeFacts;
 use crate::model::log_entry::{LogEntry, LogGap};
@@ -66,6 +66,20 @@ impl Stretch {
     /// What was read up to here was read in this stretch; where it begins, that was the one before.
     pub(crate) const fn has_read(self, seq: u64) -> bool {
         self.after < seq || (self.after == 0 && seq == 0)
+    }
+}
+
+/// Where a reader stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    pub(crate) at: Cursor,
+    /// The stretch whose beginning it is, if it is not the end of the one before.
+    pub(crate) entered: Option<u64>,
+}
+
+impl From<Cursor> for LogPlace {
+    fn from(at: Cursor) -> Self {
+        Self { at, entered: None }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::base::clock::SharedClock;
 use crate::base::id::Cursor;
 use crate::live::filter::LineFilter;
+use crate::live::held::LogPlace;
 use crate::live::life::LifeFacts;
 use crate::live::log::{Log, Reach};
 use crate::live::mirror::{Changed, Mirror, Summary};
@@ -221,9 +222,9 @@ impl Hub {
         self.shared.lines.subscribe()
     }
 
-    /// Lines after `since` in its life (the newest `most` if none), at most `most`; none if nothing of that life is held. Who
+    /// Lines after `since` in its stretch (the newest `most` if none), at most `most`; none if nothing of it is held. Who
     /// follows reads through a [`Reader`](crate::live::reader::Reader), which knows how to get to the next life.
-    pub fn lines(&self, since: Option<Cursor>, filter: &LineFilter, most: usize) -> Lines {
+    pub fn lines(&self, since: Option<LogPlace>, filter: &LineFilter, most: usize) -> Lines {
         self.log().read(since, most, |entry| filter.matches(entry)).into()
     }
 
@@ -512,7 +513,7 @@ mod tests {
         }
         hub.publish();
         let late = Cursor { epoch: Epoch::from_u64(1), seq: 7 };
-        let read = hub.lines(Some(late), &LineFilter::default(), 1000);
+        let read = hub.lines(Some(late.into()), &LineFilter::default(), 1000);
         assert_eq!(read.gap, Some(LogGap { from: 8, to: 900, by_level: [0, 0, 893, 0, 0] }));
         assert_eq!((read.lines.len(), read.next), (100, 1000));
     }

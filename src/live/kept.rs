@@ -13,7 +13,7 @@ use crate::store::logs::{KeptAfter, KeptRow};
 pub const ROWS: u32 = 2000;
 
 /// And so many bytes of text: what one reader makes wait is bounded.
-const BYTES: usize = 512 << 10;
+pub(crate) const BYTES: usize = 512 << 10;
 
 /// One step of a log that was put together again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,10 @@ pub(crate) async fn after(
     filter: &LineFilter,
     levels: Levels<'_>,
 ) -> Result<Found, Error> {
-    let rows = store.kept_after(span.from, span.upto, ROWS, BYTES).await?;
+    let rows = match upto {
+        Upto::Line(last) => store.kept_of_life(span.from, last, ROWS, BYTES).await?,
+        Upto::Lives(..) => store.kept_after(span.from, span.upto, ROWS, BYTES).await?,
+    };
     let mut left = Vec::<Cursor>::new();
     for epoch in rows.rows.iter().map(KeptRow::epoch).filter(|epoch| *epoch != at.epoch) {
         if left.iter().all(|known| known.epoch != epoch) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::base::id::{Cursor, Epoch};
 use crate::base::ring::Counts;
 use crate::live::borders::{Border, Borders};
-use crate::live::held::{Item, Life, Stretch, add};
+use crate::live::held::{Item, Life, LogPlace, Stretch, add};
 use crate::live::life::LifeFacts;
 use crate::live::read::{Part, Read};
 use crate::model::log_entry::{LogEntry, LogGap};
@@ -204,10 +204,15 @@ impl Log {
         more
     }
 
+    /// The stretch in which a reader stands, if it is held.
+    fn life_at(&self, place: LogPlace) -> Option<&Life> {
+        let own = self.stretch_of(place.at, place.entered)?;
+        self.lives.iter().find(|life| life.stretch == own)
+    }
+
     /// How a place lies to what is held; `entered` as for [`Log::stretch_of`].
     pub(crate) fn reach(&self, at: Cursor, entered: Option<u64>) -> Reach {
-        let own = self.stretch_of(at, entered);
-        let Some(life) = own.and_then(|own| self.lives.iter().find(|life| life.stretch == own)) else {
+        let Some(life) = self.life_at(LogPlace { at, entered }) else {
             return Reach::Unknown;
         };
         let next = at.seq.saturating_add(1);
@@ -251,21 +256,20 @@ impl Log {
         self.lives.back().map(|life| &life.facts)
     }
 
-    /// What follows `since` in its life, at most `most` lines that match; without a place the newest `most` lines that match.
-    /// Nothing, but that there is more, if the life is not held (any more): how to leave it [`Log::reach`] says.
-    pub(crate) fn read(&self, since: Option<Cursor>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
-        let Some(at) = since else {
+    /// What follows `since` in its stretch, at most `most` lines that match; without a place the newest `most` lines that match.
+    /// Nothing, but that there is more, if the stretch is over, or not held (any more): how to leave it [`Log::reach`] says.
+    pub(crate) fn read(&self, since: Option<LogPlace>, most: usize, matches: impl Fn(&LogEntry) -> bool) -> Read {
+        let Some(place) = since else {
             return self.lives.back().map_or_else(Read::default, |life| life.newest(self.upto(life), most, matches));
         };
-        // whoever stands where one stretch ends and the next begins was led to the next
-        let holds = |life: &&Life| life.facts.epoch == at.epoch && life.stretch.after <= at.seq;
-        match self.lives.iter().rfind(holds) {
+        let seen = place.at.seq;
+        match self.life_at(place) {
             Some(life) => {
-                let mut read = life.read(at.seq, self.upto(life), most, matches);
+                let mut read = life.read(seen, self.upto(life), most, matches);
                 read.more |= !self.is_newest(life);
                 read
             }
-            None => Read { next: at.seq, more: true, ..Read::default() },
+            None => Read { next: seen, more: true, ..Read::default() },
         }
     }
 
@@ -387,7 +391,7 @@ pub(crate) mod tests {
         log.append(batch(1, None, 1..=5));
         log.publish();
         // who was behind comes to the other's lines before those that it wrote since
-        assert_eq!(seqs(&log.read(Some(at(1, 1)), 100, all)), [2, 3]);
+        assert_eq!(seqs(&log.read(Some(at(1, 1).into()), 100, all)), [2, 3]);
         assert_eq!(
             [at(1, 1), at(1, 3), at(2, 2)].map(|at| log.reach(at, None)),
             [Reach::Held, Reach::Over, Reach::Over]
@@ -396,7 +400,14 @@ pub(crate) mod tests {
         let (stretch, _) = &again[0];
         assert_eq!((again.len(), stretch.after, log.end_before(stretch.number)), (1, 3, Some(at(2, 2))));
         assert_eq!(log.reach(at(1, 3), Some(stretch.number)), Reach::Held);
-        assert_eq!(seqs(&log.read(Some(at(1, 3)), 100, all)), [4, 5]);
+        let entered = LogPlace { at: at(1, 3), entered: Some(stretch.number) };
+        assert_eq!(seqs(&log.read(Some(entered), 100, all)), [4, 5]);
+        let read = log.read(Some(at(1, 3).into()), 100, all);
+        assert_eq!(
+            (seqs(&read), read.more),
+            (vec![], true),
+            "who stands at the end of a stretch was not led to the next"
+        );
         assert_eq!(log.reach(at(1, 5), None), Reach::Held);
     }
 
@@ -457,8 +468,9 @@ pub(crate) mod tests {
         });
         let gap = |from, to, lines| Some(LogGap { from, to, by_level: [0, 0, lines, 0, 0] });
         // of what came before 4, which is a part of the same, nobody spoke
-        assert_eq!(log.read(Some(at(1, 3)), 9, all).gap, gap(4, 5, 0));
-        let second = log.read(Some(at(1, 5)), 9, all);
+        assert_eq!(log.read(Some(at(1, 3).into()), 9, all).gap, gap(4, 5, 0));
+        let entered = LogPlace { at: at(1, 5), entered: Some(2) };
+        let second = log.read(Some(entered), 9, all);
         assert_eq!((second.gap, seqs(&second), second.more), (gap(6, 6, 1), vec![7, 8, 9], true));
         // it is told again, with a new one
         assert!(!log.begin(&life(1), &absences));
@@ -544,9 +556,9 @@ pub(crate) mod tests {
         assert!(log.append(batch(1, None, 8..=9)), "5 to 7 are missing without a word");
         assert!(!log.append(batch(2, None, 1..=1)), "another life");
         log.publish();
-        let read = log.read(Some(at(1, 0)), 100, all);
+        let read = log.read(Some(at(1, 0).into()), 100, all);
         assert_eq!((seqs(&read), read.next, read.more), (vec![1, 2, 3, 4], 4, true));
-        let read = log.read(Some(at(1, 4)), 100, all);
+        let read = log.read(Some(at(1, 4).into()), 100, all);
         assert_eq!(read.gap, Some(LogGap { from: 5, to: 7, by_level: [0; 5] }));
         assert_eq!((seqs(&read), read.next, read.more), (vec![8, 9], 9, false));
     }
@@ -557,11 +569,11 @@ pub(crate) mod tests {
         log.append(batch(1, Some(LogGap { from: 1, to: 4, by_level: [0, 0, 4, 0, 0] }), 5..=6));
         log.append(batch(1, None, 7..=10));
         log.publish();
-        let read = log.read(Some(at(1, 0)), 100, all);
+        let read = log.read(Some(at(1, 0).into()), 100, all);
         // lost: 1–4 at the service, 5 (an error), 6 and 7 here
         assert_eq!(read.gap, Some(LogGap { from: 1, to: 7, by_level: [0, 0, 6, 0, 1] }));
         assert_eq!(seqs(&read), [8, 9, 10]);
-        let read = log.read(Some(at(1, 6)), 100, all);
+        let read = log.read(Some(at(1, 6).into()), 100, all);
         assert_eq!(read.gap, Some(LogGap { from: 7, to: 7, by_level: [0, 0, 1, 0, 0] }));
         assert_eq!(log.reach(at(1, 6), None), Reach::Older(8));
         assert_eq!(log.reach(at(1, 7), None), Reach::Held);
@@ -577,7 +589,7 @@ pub(crate) mod tests {
         let read = log.read(None, 2, errors);
         assert_eq!((seqs(&read), read.next), (vec![15, 20], 20));
         assert_eq!(read.hidden, [0, 0, 4, 0, 0], "16 to 19");
-        let read = log.read(Some(at(9, 4)), 3, all);
+        let read = log.read(Some(at(9, 4).into()), 3, all);
         assert_eq!(
             (seqs(&read), read.next, read.more),
             (vec![], 4, true),
@@ -594,10 +606,10 @@ pub(crate) mod tests {
         log.append(batch(1, None, 1..=2));
         assert!(log.publish());
         log.append(batch(1, None, 3..=4));
-        assert_eq!(seqs(&log.read(Some(at(1, 0)), 9, all)), [1, 2]);
+        assert_eq!(seqs(&log.read(Some(at(1, 0).into()), 9, all)), [1, 2]);
         assert_eq!(seqs(&log.read(None, 9, all)), [1, 2]);
         assert!(log.publish() && !log.publish());
-        assert_eq!(seqs(&log.read(Some(at(1, 2)), 9, all)), [3, 4]);
+        assert_eq!(seqs(&log.read(Some(at(1, 2).into()), 9, all)), [3, 4]);
     }
 
     #[test]
@@ -608,10 +620,10 @@ pub(crate) mod tests {
         log.begin(&life(2), &[]);
         log.append(batch(2, None, 1..=1));
         log.publish();
-        let read = log.read(Some(at(1, 2)), 9, all);
+        let read = log.read(Some(at(1, 2).into()), 9, all);
         assert_eq!((seqs(&read), read.more), (vec![3], true));
         assert_eq!((log.reach(at(1, 2), None), log.reach(at(1, 3), None)), (Reach::Held, Reach::Over));
-        assert_eq!(seqs(&log.read(Some(at(1, 3)), 9, all)), [0; 0], "nobody is led on without a word");
+        assert_eq!(seqs(&log.read(Some(at(1, 3).into()), 9, all)), [0; 0], "nobody is led on without a word");
         assert!(!log.begin(&life(2), &[]), "it goes on");
     }
 
@@ -668,7 +680,7 @@ pub(crate) mod tests {
             entries: vec![entry(Level::Info, &"x".repeat(16_000))],
         });
         log.publish();
-        assert_eq!(seqs(&log.read(Some(at(1, 0)), 9, all)), [51]);
+        assert_eq!(seqs(&log.read(Some(at(1, 0).into()), 9, all)), [51]);
     }
 
     #[derive(Clone, Debug)]
@@ -818,7 +830,7 @@ pub(crate) mod tests {
                 (self.seen, self.entered) = (next.after, Some(next.number));
                 return;
             }
-            self.take(&log.read(Some(place), most, wanted));
+            self.take(&log.read(Some(LogPlace { at: place, entered: self.entered }), most, wanted));
             self.entered = self.entered.filter(|_| self.seen == place.seq);
         }
     }

@@ -5,7 +5,7 @@ use crate::base::ring::Counts;
 use crate::live::filter::LineFilter;
 use crate::live::held::Stretch;
 use crate::live::hub::Hub;
-use crate::live::kept::{self, Piece, ROWS};
+use crate::live::kept::{self, BYTES, Piece, ROWS};
 use crate::live::life::{LifeFacts, Restart};
 use crate::live::read::{Lines, Part, Read};
 use crate::model::log_entry::{LogEntry, LogLine};
@@ -46,7 +46,7 @@ pub(crate) async fn newest(
     most: usize,
 ) -> Result<Newest, Error> {
     let parts = hub.log().newest_parts(most, |entry| filter.matches(entry));
-    let search = store.map(|store| Search { store, filter, parts: &parts, looked_at: 0 });
+    let search = store.map(|store| Search { store, filter, parts: &parts, looked_at: 0, left: BYTES, cut: false });
     let chunks = match search {
         Some(search) => search.chunks(most).await?,
         None => parts.iter().map(Chunk::of).collect(),
@@ -62,6 +62,10 @@ struct Search<'a> {
     parts: &'a [Part],
     /// So many rows were looked at: with a filter that few lines pass the search has an end, and only what is held is told then.
     looked_at: usize,
+    /// For so many bytes more there is room.
+    left: usize,
+    /// Whether there was none for a row that is wanted: nothing older is told, or that one would be missing.
+    cut: bool,
 }
 
 impl Search<'_> {
@@ -75,7 +79,7 @@ impl Search<'_> {
             if let Some(lost) = part.lost.filter(|_| missing > 0 && self.may_look()) {
                 let epoch = part.stretch.epoch;
                 let place = |seq| Some(Cursor { epoch, seq });
-                let span = KeptSpan { epoch, own: true, after: place(lost.from - 1), upto: place(lost.to) };
+                let span = KeptSpan { epoch, own: true, nor: None, after: place(lost.from - 1), upto: place(lost.to) };
                 let rows = self.look(span).await?;
                 let own = pick(rows, self.filter, missing, |_| (lost.from - 1, lost.to));
                 missing -= own.len();
@@ -89,7 +93,7 @@ impl Search<'_> {
                 missing -= chunk.between.len();
             }
             chunks.push(chunk);
-            if missing == 0 {
+            if missing == 0 || self.cut {
                 return Ok(chunks);
             }
         }
@@ -105,25 +109,24 @@ impl Search<'_> {
     async fn between(&mut self, former: &Part, at: usize, most: usize) -> Result<Vec<(NodeId, Piece)>, Error> {
         let own = self.parts[at].stretch;
         let left = Cursor { epoch: former.stretch.epoch, seq: former.read.next };
-        let mut found = Vec::new();
-        let mut after = left;
-        if left.epoch == own.epoch {
-            // who was primary meanwhile was not heard: the rows of both stand between each other around the change
-            after.seq = own.settled;
-        } else {
-            // the rest of it may not have been heard
-            let goes_on = self.parts[..at].iter().rev().find(|part| part.stretch.epoch == left.epoch);
-            let end = goes_on.map_or(u64::MAX, |part| part.stretch.after);
-            let span = KeptSpan { epoch: left.epoch, own: true, after: Some(left), upto: None };
-            found = pick(self.look(span).await?, self.filter, most, |_| (left.seq, end));
-        }
-        let span = KeptSpan { epoch: left.epoch, own: false, after: Some(after), upto: self.settled_after(at) };
+        // around a change to who was not heard the rows of both stand between each other
+        let seq = if left.epoch == own.epoch { own.settled } else { left.seq };
+        let after = Some(Cursor { seq, ..left });
+        let nor = Some(own.epoch);
+        let span = KeptSpan { epoch: left.epoch, own: false, nor, after, upto: self.settled_after(at) };
         let rows = self.look(span).await?;
         let heard = |epoch| self.parts[..=at].iter().any(|part| part.stretch.epoch == epoch);
         let within = |epoch| if heard(epoch) { (0, 0) } else { (0, u64::MAX) };
-        let others = by_life(pick(rows, self.filter, most, within));
-        found.extend(others);
-        found.drain(..found.len().saturating_sub(most));
+        let mut found = by_life(pick(rows, self.filter, most, within));
+        if left.epoch != own.epoch && found.len() < most && !self.cut {
+            // the rest of it may not have been heard
+            let goes_on = self.parts[..at].iter().rev().find(|part| part.stretch.epoch == left.epoch);
+            let end = goes_on.map_or(u64::MAX, |part| part.stretch.after);
+            let upto = goes_on.map(|_| Cursor { seq: end, ..left });
+            let span = KeptSpan { epoch: left.epoch, own: true, nor: None, after: Some(left), upto };
+            let rest = pick(self.look(span).await?, self.filter, most - found.len(), |_| (left.seq, end));
+            found.splice(0..0, rest);
+        }
         Ok(found)
     }
 
@@ -131,7 +134,7 @@ impl Search<'_> {
     async fn before(&mut self, oldest: &Part, at: usize, most: usize) -> Result<Vec<(NodeId, Piece)>, Error> {
         let Stretch { epoch, after, .. } = oldest.stretch;
         let rows = if let Some(upto) = self.settled_after(at) {
-            self.look(KeptSpan { epoch, own: false, after: None, upto: Some(upto) }).await?
+            self.look(KeptSpan { epoch, own: false, nor: None, after: None, upto: Some(upto) }).await?
         } else {
             let seq = oldest.lost.map_or(after, |lost| lost.to) + 1;
             let before = KeptFilter { before: Some(Cursor { epoch, seq }), ..self.rows() };
@@ -152,13 +155,18 @@ impl Search<'_> {
     }
 
     fn may_look(&self) -> bool {
-        self.looked_at < ROWS as usize
+        self.looked_at < ROWS as usize && !self.cut
     }
 
     async fn look(&mut self, span: KeptSpan) -> Result<Vec<KeptRow>, Error> {
-        let rows = self.store.kept_within(span, &self.rows()).await?;
-        self.looked_at += rows.len();
-        Ok(rows)
+        let found = self.store.kept_within(span, &self.rows()).await?;
+        self.looked_at += found.rows.len();
+        self.left = self.left.saturating_sub(found.rows.iter().map(KeptRow::bytes).sum());
+        if found.cut && self.filter.search.is_some() {
+            self.looked_at = ROWS as usize;
+        }
+        self.cut |= found.cut && self.filter.search.is_none();
+        Ok(found.rows)
     }
 
     fn rows(&self) -> KeptFilter {
@@ -167,6 +175,7 @@ impl Search<'_> {
             level: self.filter.level,
             sources: self.filter.sources.clone(),
             limit: ROWS,
+            bytes: Some(self.left),
             ..KeptFilter::default()
         }
     }

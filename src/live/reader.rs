@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::base::id::{Cursor, Epoch, NodeId};
 use crate::live::filter::LineFilter;
-use crate::live::held::Stretch;
+use crate::live::held::{LogPlace, Stretch};
 use crate::live::hub::Hub;
 use crate::live::kept::{self, Piece, Span, Upto};
 use crate::live::life::{LifeFacts, Restart};
@@ -63,7 +63,7 @@ pub enum Step {
     /// What was kept; there may be more.
     Kept(Kept),
     /// What follows this place is held: read it from the hub, and say how far by [`Reader::reached`].
-    Held(Cursor),
+    Held(LogPlace),
     /// Nothing that is known now.
     Nothing,
 }
@@ -121,7 +121,7 @@ impl Reader {
             Reach::Older(first) if self.may_fill() => self.fill(from, at, first).await,
             // what it wrote before the stretch only kept rows tell, and they can't be had now
             Reach::Older(_) if self.entered.is_some_and(|entered| at.seq < entered.after) => Ok(Step::Nothing),
-            Reach::Held | Reach::Older(_) => Ok(Step::Held(at)),
+            Reach::Held | Reach::Older(_) => Ok(Step::Held(self.place(at))),
             Reach::Over | Reach::Unknown => self.leave(from, at).await,
         }
     }
@@ -137,6 +137,7 @@ impl Reader {
             self.asked_at = Some(Instant::now());
             return Ok(Step::Nothing);
         };
+        self.asked_at = None;
         // it stands at the beginning of a stretch of which nothing was read
         if let Some(stretch) = present.filter(|stretch| !stretch.has_read(at.seq)) {
             let from = left.or_else(|| from.hub.log().end_before(stretch.number));
@@ -148,7 +149,7 @@ impl Reader {
     /// Kept rows for what made room here before it was read.
     async fn fill(&mut self, from: Source<'_>, at: Cursor, first: u64) -> Result<Step, Error> {
         let Some(store) = from.store else {
-            return Ok(Step::Held(at));
+            return Ok(Step::Held(self.place(at)));
         };
         let levels = |epoch: Epoch, from_seq: u64, to: u64| from.hub.log().lost_levels(epoch, from_seq, to);
         let span = Span { from: at, upto: None };
@@ -161,17 +162,20 @@ impl Reader {
         Ok(Step::Kept(Kept { pieces: found.pieces, at: found.at }))
     }
 
-    /// Leads on from where a stretch is over, or not held: the rest of it as it was kept, lives in between, then the next
-    /// stretch that is held.
+    /// Leads on from where a stretch is over, or not held; where that was in vain, only after a while again.
     async fn leave(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
+        if !self.may_ask() {
+            return Ok(Step::Nothing);
+        }
+        let step = self.lead_on(from, at).await;
+        self.asked_at = matches!(step, Ok(Step::Nothing) | Err(_)).then(Instant::now);
+        step
+    }
+
+    /// The rest of a stretch as it was kept, lives in between, then the next stretch that is held.
+    async fn lead_on(&mut self, from: Source<'_>, at: Cursor) -> Result<Step, Error> {
         let own = from.hub.log().stretch_of(at, self.entered.map(|entered| entered.stretch));
-        if own.is_none() && !self.may_ask() {
-            return Ok(Step::Nothing);
-        }
         let later = later(from, at, own).await?;
-        if later.is_empty() && !self.may_ask() {
-            return Ok(Step::Nothing);
-        }
         // where its own life goes on in a later stretch, this one ends there
         let end = later.iter().find(|next| next.life.epoch == at.epoch).map_or(u64::MAX, |next| next.after);
         if from.store.is_some() && at.seq < end && end < u64::MAX {
@@ -208,11 +212,14 @@ impl Reader {
             return Ok(Step::Kept(kept));
         }
         if kept.at == at {
-            self.asked_at = Some(Instant::now());
             return Ok(Step::Nothing);
         }
         self.reached(kept.at);
         Ok(Step::Kept(kept))
+    }
+
+    fn place(&self, at: Cursor) -> LogPlace {
+        LogPlace { at, entered: self.entered.map(|entered| entered.stretch) }
     }
 
     /// No kept rows for a while.
@@ -475,7 +482,13 @@ mod tests {
         }
 
         async fn keep(&self, name: &str, epoch: Epoch, seqs: RangeInclusive<u64>) {
-            let lines: Vec<(u64, LogEntry)> = seqs.map(|seq| (seq, line(name, seq))).collect();
+            self.keep_wide(name, epoch, seqs, 0).await;
+        }
+
+        /// The same with lines of so many bytes.
+        async fn keep_wide(&self, name: &str, epoch: Epoch, seqs: RangeInclusive<u64>, bytes: usize) {
+            let wide = |seq| entry(Level::Info, &format!("{:<bytes$}", format!("{name}{seq}")));
+            let lines: Vec<(u64, LogEntry)> = seqs.map(|seq| (seq, wide(seq))).collect();
             let mut transaction = self.store.begin().await.unwrap();
             transaction.keep_rows(&NodeId::new(name), epoch, &lines, &[]).await.unwrap();
             transaction.commit().await.unwrap();
@@ -590,6 +603,46 @@ mod tests {
             assert_eq!(keeping.told(&hub, Some(at(B, turn * 10))).await, format!("[b>a] {rest}"));
         }
         assert_eq!(keeping.told(&hub, Some(at(A, 20))).await, format!("[a>b] {}", parts(4)));
+    }
+
+    #[tokio::test]
+    async fn a_database_that_fails_is_not_asked_again_at_once() {
+        let keeping = Keeping::start().await;
+        let hub = hub();
+        hear(&hub, "a", A, 1..=3);
+        hear(&hub, "b", B, 1..=2);
+        keeping.store.close().await;
+        let from = Source { hub: &hub, store: Some(&keeping.store) };
+        let mut over = Reader::new(LineFilter::default(), Some(at(A, 3)));
+        assert_eq!(hub.reach(at(A, 3), None), Reach::Over);
+        assert!(over.step(from, 10).await.is_err());
+        assert!(matches!(over.step(from, 10).await, Ok(Step::Nothing)));
+        assert_eq!(over.at(), Some(at(A, 3)));
+    }
+
+    #[tokio::test]
+    async fn a_first_look_is_bounded_in_bytes_and_has_no_hole() {
+        let keeping = Keeping::start().await;
+        let hub = hub();
+        hear_again(&hub, "a", A, &[(0, 0), (3, 3)], 1..=4);
+        keeping.keep("a", A, 1..=3).await;
+        keeping.keep_wide("b", B, 1..=60, 16 << 10).await;
+        let look = first_look(&hub, Some(&keeping.store), LineFilter::default(), 100).await;
+        let look: Vec<&str> = look.split_whitespace().collect();
+        assert_eq!(look.join(" "), format!("{} [b>a] a4", words("b", 29..=60)));
+    }
+
+    #[tokio::test]
+    async fn lines_that_made_room_are_found_however_much_another_kept_before_them() {
+        let keeping = Keeping::start().await;
+        let rows = u64::from(kept::ROWS);
+        keeping.keep("a", A, 1..=50).await;
+        keeping.keep("b", B, 1..=rows + 2).await;
+        keeping.keep("a", A, 51..=54).await;
+        let hub = hub();
+        hear_again(&hub, "a", A, &[(0, 0), (50, 50)], 53..=54);
+        let resumed = keeping.told(&hub, Some(at(B, rows))).await;
+        assert_eq!(resumed, format!("{} [b>a] a51 a52 a53 a54", words("b", rows + 1..=rows + 2)));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::model::log_entry::{Level, LogEntry, LogGap, LogLine, Stream};
 use crate::store::Store;
 use crate::store::database::Begun;
 use crate::store::error::Error;
-use crate::store::log_bounds::{Bounds, life};
+use crate::store::log_bounds::{self, Bounds, Walk, order, select};
 use crate::store::sql::{self, Builder};
 
 /// The level a gap has in the database: above all others, so that it passes every filter by level.
@@ -36,6 +36,15 @@ impl KeptRow {
             Self::Gap(_, epoch, _) => *epoch,
         }
     }
+
+    /// How long its text is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Line(line) => line.entry.text.len(),
+            Self::Gap(..) => 0,
+        }
+    }
 }
 
 /// Which kept rows to read. Rows come oldest first, in the order in which they were kept. Gaps pass the filters by level and
@@ -54,6 +63,21 @@ pub struct KeptFilter {
     pub before: Option<Cursor>,
     /// At most so many (the newest ones that fit, unless `after` is given).
     pub limit: u32,
+    /// And, if it is given, hardly more bytes of text than that.
+    pub bytes: Option<usize>,
+}
+
+impl KeptFilter {
+    /// Whether gaps are looked for by themselves: where lines are looked for by another index.
+    const fn wants_gaps(&self) -> bool {
+        self.execution.is_some() || !self.sources.is_empty()
+    }
+
+    /// How many bytes there are for each query.
+    fn bytes_each(&self) -> usize {
+        let queries = self.sources.len().max(1) + usize::from(self.wants_gaps());
+        self.bytes.map_or(usize::MAX, |bytes| bytes / queries)
+    }
 }
 
 /// A span of the kept rows, by when they were kept.
@@ -63,10 +87,21 @@ pub struct KeptSpan {
     pub epoch: Epoch,
     /// Whether its own rows are wanted, or those of all others.
     pub own: bool,
+    /// Of all others but this one.
+    pub nor: Option<Epoch>,
     /// After this place, or the last row of its life before; from the beginning if none.
     pub after: Option<Cursor>,
     /// Up to this place, or the last row of its life before; to the end if none.
     pub upto: Option<Cursor>,
+}
+
+/// The newest kept rows of a span.
+#[derive(Clone, Debug)]
+pub struct KeptNewest {
+    /// Oldest first.
+    pub rows: Vec<KeptRow>,
+    /// Whether there are older ones than these for which there were not bytes enough.
+    pub cut: bool,
 }
 
 /// Kept rows after a place.
@@ -102,24 +137,28 @@ impl Store {
         // one snapshot for all queries, so that nothing moves between them
         let mut snapshot = self.inner.database.begin_reading().await?;
         let bounds = Bounds::find(&mut snapshot, node, filter.after, filter.before).await?;
-        let rows = matching(&mut snapshot, node, filter, bounds).await?;
+        let (rows, _) = matching(&mut snapshot, node, filter, bounds).await?;
         snapshot.commit().await?;
         rows.into_iter().map(|row| row.read(bounds.unseen)).collect()
     }
 
     /// The newest kept rows in a span, oldest first; `after` and `before` of the filter are not heeded. A place in a life of which
     /// nothing is known bounds nothing.
-    pub async fn kept_within(&self, span: KeptSpan, filter: &KeptFilter) -> Result<Vec<KeptRow>, Error> {
+    pub async fn kept_within(&self, span: KeptSpan, filter: &KeptFilter) -> Result<KeptNewest, Error> {
         let mut snapshot = self.inner.database.begin_reading().await?;
         let mut bounds = Bounds::find(&mut snapshot, None, span.after, None).await?;
         (bounds.oldest_first, bounds.unseen) = (false, None);
         bounds.end_at(&mut snapshot, span.upto).await?;
-        let life = life(&mut snapshot, None, span.epoch).await?;
-        // no row is of life 0
-        bounds.life = Some((life.unwrap_or(0), span.own));
-        let rows = matching(&mut snapshot, None, filter, bounds).await?;
+        if span.own {
+            let upto = span.upto.filter(|upto| upto.epoch == span.epoch).map(|upto| upto.seq);
+            bounds.keep_to(&mut snapshot, span.epoch, span.after, upto).await?;
+        } else {
+            bounds.leave_out(&mut snapshot, span.epoch, span.nor).await?;
+        }
+        let (rows, cut) = matching(&mut snapshot, None, filter, bounds).await?;
         snapshot.commit().await?;
-        rows.into_iter().map(|row| row.read(None)).collect()
+        let rows = rows.into_iter().map(|row| row.read(None)).collect::<Result<_, _>>()?;
+        Ok(KeptNewest { rows, cut })
     }
 
     /// Kept rows of all nodes' logs after a place, and up to when that one was kept, oldest first: so many, or so many bytes of
@@ -134,47 +173,27 @@ impl Store {
         let mut snapshot = self.inner.database.begin_reading().await?;
         let mut bounds = Bounds::find(&mut snapshot, None, Some(after), None).await?;
         bounds.end_at(&mut snapshot, upto).await?;
-        let mut query = select(None, bounds);
-        query.push(order(bounds)).push_bind(i64::from(limit));
-        let mut answer = KeptAfter { rows: Vec::new(), anchored: bounds.anchored, full: false };
-        let mut left = bytes;
-        let mut bad = None;
-        let rows = query.build_query_as::<Row>().take_while(snapshot.on(), |row| {
-            left = left.saturating_sub(row.text.len());
-            match row.read(bounds.unseen) {
-                Ok(row) => answer.rows.push(row),
-                Err(error) => bad = Some(error),
-            }
-            answer.full = left == 0 || answer.rows.len() >= limit as usize;
-            !answer.full && bad.is_none()
-        });
-        rows.await?;
+        let rows = read_on(&mut snapshot, bounds, limit, bytes).await?;
         snapshot.commit().await?;
-        if let Some(error) = bad {
-            return Err(error);
-        }
-        if !bounds.oldest_first {
-            answer.rows.reverse();
-        }
-        Ok(answer)
+        Ok(rows)
+    }
+
+    /// The same of one life alone: what follows a place in it, up to another of its lines.
+    pub async fn kept_of_life(&self, after: Cursor, upto: u64, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
+        let mut snapshot = self.inner.database.begin_reading().await?;
+        let mut bounds = Bounds::find(&mut snapshot, None, Some(after), None).await?;
+        bounds.keep_to(&mut snapshot, after.epoch, Some(after), Some(upto)).await?;
+        let rows = read_on(&mut snapshot, bounds, limit, bytes).await?;
+        snapshot.commit().await?;
+        Ok(rows)
     }
 
     /// The last line of another life that was kept before this place; 0 if none was.
     pub async fn kept_before(&self, at: Cursor, other: Epoch) -> Result<u64, Error> {
         let mut snapshot = self.inner.database.begin_reading().await?;
-        let bounds = Bounds::find(&mut snapshot, None, Some(at), None).await?;
-        let mut last: Option<(i64, Option<i64>)> = None;
-        if let Some(other) = life(&mut snapshot, None, other).await?.filter(|_| bounds.oldest_first) {
-            last = sql::query_as(
-                "select seq, gap_to from log_rows where life = $1 and id <= $2 order by seq desc limit 1",
-            )
-            .bind(other)
-            .bind(bounds.above)
-            .fetch_optional(snapshot.on())
-            .await?;
-        }
+        let last = log_bounds::last_before(&mut snapshot, at, other).await?;
         snapshot.commit().await?;
-        Ok(last.map_or(0, |(seq, gap_to)| gap_to.unwrap_or(seq).cast_unsigned()))
+        Ok(last)
     }
 
     /// Whose life it is, if lines of it were kept.
@@ -204,63 +223,71 @@ impl Store {
     }
 }
 
-fn select<'q>(node: Option<&NodeId>, bounds: Bounds) -> Builder<'q> {
-    let mut query = Builder::new(
-        "select r.id, l.node, l.epoch, r.seq, r.at, r.level, r.source, r.execution, r.stream, r.gap_to, r.text
-         from log_rows r join log_lives l on l.id = r.life where r.id > ",
-    );
-    query.push_bind(bounds.above);
-    if bounds.whole_before > 0 && bounds.below < i64::MAX {
-        query.push(" and (r.id < ").push_bind(bounds.below);
-        query.push(" or r.life < ").push_bind(bounds.whole_before).push(")");
-    } else {
-        query.push(" and r.id < ").push_bind(bounds.below);
+/// Rows between bounds, oldest first: so many, or so many bytes of text, at most.
+async fn read_on(snapshot: &mut Begun, bounds: Bounds, limit: u32, bytes: usize) -> Result<KeptAfter, Error> {
+    let (mut rows, full) = fetch(snapshot, select(None, bounds, Walk::Rows), bounds, Walk::Rows, limit, bytes).await?;
+    if !bounds.oldest_first {
+        rows.reverse();
     }
-    if let Some(node) = node {
-        query.push(" and l.node = ").push_bind(node.as_str().to_owned());
-    }
-    if let Some((life, own)) = bounds.life {
-        query.push(if own { " and r.life = " } else { " and r.life <> " }).push_bind(life);
-    }
-    query
+    let rows = rows.into_iter().map(|row| row.read(bounds.unseen)).collect::<Result<_, _>>()?;
+    Ok(KeptAfter { rows, anchored: bounds.anchored, full })
 }
 
-const fn order(bounds: Bounds) -> &'static str {
-    if bounds.oldest_first { " order by r.id limit " } else { " order by r.id desc limit " }
+/// These rows in order: so many, or so many bytes of text, at most; and whether there may be more.
+async fn fetch(
+    snapshot: &mut Begun,
+    mut query: Builder<'_>,
+    bounds: Bounds,
+    walk: Walk,
+    limit: u32,
+    bytes: usize,
+) -> Result<(Vec<Row>, bool), Error> {
+    query.push(order(bounds, walk)).push_bind(i64::from(limit));
+    let mut rows = Vec::new();
+    let mut left = bytes;
+    let mut full = false;
+    let taken = query.build_query_as::<Row>().take_while(snapshot.on(), |row| {
+        left = left.saturating_sub(row.text.len());
+        rows.push(row);
+        full = left == 0 || rows.len() >= limit as usize;
+        !full
+    });
+    taken.await?;
+    Ok((rows, full))
 }
 
-async fn fetch(snapshot: &mut Begun, mut query: Builder<'_>, bounds: Bounds, limit: u32) -> Result<Vec<Row>, Error> {
-    query.push(order(bounds));
-    query.push_bind(i64::from(limit));
-    Ok(query.build_query_as().fetch_all(snapshot.on()).await?)
-}
-
-/// The rows that pass the filter, in order, at most so many as it says.
+/// The rows that pass the filter, oldest first, at most so many as it says; and whether there are more for which there were not
+/// bytes enough.
 async fn matching(
     snapshot: &mut Begun,
     node: Option<&NodeId>,
     filter: &KeptFilter,
     bounds: Bounds,
-) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
+) -> Result<(Vec<Row>, bool), Error> {
+    let mut parts = Vec::new();
     if filter.sources.is_empty() {
-        rows = lines(snapshot, node, filter, None, bounds).await?;
+        parts.push(lines(snapshot, node, filter, None, bounds).await?);
     }
     for source in &filter.sources {
-        rows.extend(lines(snapshot, node, filter, Some(source), bounds).await?);
+        parts.push(lines(snapshot, node, filter, Some(source), bounds).await?);
     }
-    if filter.execution.is_some() || !filter.sources.is_empty() {
-        rows.extend(gaps(snapshot, node, filter, bounds).await?);
+    if filter.wants_gaps() {
+        parts.push(gaps(snapshot, node, filter, bounds).await?);
     }
-    rows.sort_unstable_by_key(|row| row.id);
+    let far = |row: &Row| if bounds.oldest_first { row.id } else { -row.id };
+    // beyond the last row of a part that is not all there is rows of that part would be missing
+    let end = parts.iter().filter(|(_, full)| *full).filter_map(|(rows, _)| rows.last().map(far)).min();
+    let mut rows: Vec<Row> = parts.into_iter().flat_map(|(rows, _)| rows).collect();
+    rows.retain(|row| end.is_none_or(|end| far(row) <= end));
+    rows.sort_unstable_by_key(far);
     rows.dedup_by_key(|row| row.id);
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    if bounds.oldest_first {
-        rows.truncate(limit);
-    } else {
-        rows.drain(..rows.len().saturating_sub(limit));
+    let cut = end.is_some() && rows.len() < limit;
+    rows.truncate(limit);
+    if !bounds.oldest_first {
+        rows.reverse();
     }
-    Ok(rows)
+    Ok((rows, cut))
 }
 
 /// The rows that pass by level, and are of this run and source if there is one; each source by itself, which its index serves
@@ -271,8 +298,11 @@ async fn lines(
     filter: &KeptFilter,
     source: Option<&str>,
     bounds: Bounds,
-) -> Result<Vec<Row>, Error> {
-    let mut query = select(node, bounds);
+) -> Result<(Vec<Row>, bool), Error> {
+    let bad = filter.level.is_some_and(|level| level >= Level::Warn);
+    let rare = bad || source.is_some() || filter.execution.is_some();
+    let walk = if rare { Walk::Rare } else { Walk::Rows };
+    let mut query = select(node, bounds, walk);
     if let Some(execution) = filter.execution {
         query.push(" and r.execution = ").push_bind(execution.0);
     }
@@ -280,13 +310,13 @@ async fn lines(
         query.push(" and r.source = ").push_bind(source.to_owned());
     }
     if let Some(level) = filter.level.filter(|level| *level > Level::Trace) {
-        if level >= Level::Warn {
+        if bad {
             // in so many words, so that the index of warnings and errors is used
             query.push(" and r.level >= 3");
         }
         query.push(" and r.level >= ").push_bind(i64::from(level.index()));
     }
-    fetch(snapshot, query, bounds, filter.limit).await
+    fetch(snapshot, query, bounds, walk, filter.limit, filter.bytes_each()).await
 }
 
 /// The gaps; of a run those written while it went on, or shortly after.
@@ -295,8 +325,8 @@ async fn gaps(
     node: Option<&NodeId>,
     filter: &KeptFilter,
     bounds: Bounds,
-) -> Result<Vec<Row>, Error> {
-    let mut query = select(node, bounds);
+) -> Result<(Vec<Row>, bool), Error> {
+    let mut query = select(node, bounds, Walk::Rare);
     query.push(" and r.level >= 3 and r.level = ").push_bind(GAP_LEVEL);
     if let Some(execution) = filter.execution {
         let run: Option<(Option<i64>, Option<i64>)> =
@@ -304,11 +334,11 @@ async fn gaps(
                 .bind(execution.0)
                 .fetch_optional(snapshot.on())
                 .await?;
-        let Some((Some(started), finished)) = run else { return Ok(Vec::new()) };
+        let Some((Some(started), finished)) = run else { return Ok((Vec::new(), false)) };
         query.push(" and r.at >= ").push_bind(started);
         query.push(" and r.at <= ").push_bind(finished.map_or(i64::MAX, |finished| finished.saturating_add(GAP_DELAY)));
     }
-    fetch(snapshot, query, bounds, filter.limit).await
+    fetch(snapshot, query, bounds, Walk::Rare, filter.limit, filter.bytes_each()).await
 }
 
 impl Row {

@@ -314,6 +314,12 @@ impl<'q> Builder<'q> {
         self
     }
 
+    /// The same, but how SQLite would go about it.
+    #[cfg(test)]
+    pub(crate) fn explained(self) -> Self {
+        Self { text: format!("explain query plan {}", self.text), values: self.values }
+    }
+
     /// The statement, whose rows are `T`.
     pub(crate) fn build_query_as<T>(self) -> QueryAs<'q, T> {
         // every piece is a text of this program

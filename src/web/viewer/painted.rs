@@ -11,6 +11,7 @@ use crate::base::id::Cursor;
 use crate::base::ring::Counts;
 use crate::config::base_path::BasePath;
 use crate::live::filter::LineFilter;
+use crate::live::held::LogPlace;
 use crate::live::hub::Hub;
 use crate::live::kept::Piece;
 use crate::live::log::encode;
@@ -74,7 +75,7 @@ struct Patched {
 /// After which place, for which filter, and the messages that follow.
 #[derive(Debug)]
 struct Batched {
-    at: Cursor,
+    place: LogPlace,
     key: Arc<str>,
     batch: Arc<Batch>,
 }
@@ -195,17 +196,17 @@ impl Painted {
     }
 
     /// Messages with the lines after a place that are held.
-    pub(crate) fn batch(&self, hub: &Hub, at: Cursor, filter: &LineFilter, key: &Arc<str>) -> Arc<Batch> {
-        if let Some(known) = self.lock().batches.iter().find(|known| known.at == at && known.key == *key) {
+    pub(crate) fn batch(&self, hub: &Hub, place: LogPlace, filter: &LineFilter, key: &Arc<str>) -> Arc<Batch> {
+        if let Some(known) = self.lock().batches.iter().find(|known| known.place == place && known.key == *key) {
             return Arc::clone(&known.batch);
         }
-        let made = Arc::new(batch(&hub.lines(Some(at), filter, BATCH_LINES), Some(at)));
+        let made = Arc::new(batch(&hub.lines(Some(place), filter, BATCH_LINES), Some(place.at)));
         if !made.messages.is_empty() {
             let mut shared = self.lock();
             if shared.batches.len() == BATCHES {
                 shared.batches.pop_front();
             }
-            shared.batches.push_back(Batched { at, key: Arc::clone(key), batch: Arc::clone(&made) });
+            shared.batches.push_back(Batched { place, key: Arc::clone(key), batch: Arc::clone(&made) });
         }
         made
     }

@@ -314,10 +314,27 @@ async fn kept_rows_of_several_lives_are_read_on_from_any_place(data: Data) {
     assert_eq!(after(of_a, 1, 99, 8).await, (all[..2].to_vec(), true, true), "so many bytes");
     assert_eq!(after(of_b, 1, 99, 9999).await.0, all[3..]);
     assert!(!after(of_a, 0, 99, 9999).await.1, "nothing before it was kept");
+    let own = async |epoch, seq, upto, limit| {
+        let found = store.kept_of_life(place(epoch, seq), upto, limit, 9999).await.unwrap();
+        let seqs = found.rows.iter().map(|row| if let KeptRow::Line(line) = row { line.seq } else { 0 });
+        (seqs.collect::<Vec<_>>(), found.full)
+    };
+    assert_eq!(own(of_a, 1, 4, 99).await, (vec![2, 3, 4], false));
+    assert_eq!(own(of_a, 1, 5, 3).await, (vec![2, 3, 4], true));
+    assert_eq!(own(Epoch::from_u64(9), 1, 5, 3).await, (vec![], false));
 
     assert_eq!(store.kept_before(place(of_b, 1), of_a).await.unwrap(), 3);
     assert_eq!(store.kept_before(place(of_a, 5), of_b).await.unwrap(), 2);
     assert_eq!(store.kept_before(place(of_a, 1), of_b).await.unwrap(), 0);
+    // whichever line of a was the last one before b's
+    for seq in 6..=40 {
+        keep(a(), of_a, seq..=seq).await;
+        keep(b(), of_b, seq * 3..=seq * 3).await;
+    }
+    for seq in 6..=40 {
+        assert_eq!(store.kept_before(place(of_b, seq * 3), of_a).await.unwrap(), seq);
+        assert_eq!(store.kept_before(place(of_a, seq), of_b).await.unwrap(), if seq == 6 { 2 } else { seq * 3 - 3 });
+    }
     assert_eq!(
         store.kept_before(place(Epoch::from_u64(9), 1), of_a).await.unwrap(),
         0,

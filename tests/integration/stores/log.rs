@@ -17,6 +17,7 @@ on_both_databases! {
     pages_go_forward_and_back_over_lives
     rows_of_other_nodes_are_kept_apart
     a_batch_kept_again_adds_only_what_is_new
+    rows_are_bounded_by_their_bytes
     a_reader_within_a_gap_still_learns_of_the_rest
     spans_are_bounded_by_when_rows_were_kept
     filters_by_level_source_and_run_let_gaps_through
@@ -171,23 +172,45 @@ async fn spans_are_bounded_by_when_rows_were_kept(data: Data) {
     }
     let span = async |own, after: Option<u64>, upto: Option<u64>, limit| {
         let place = |seq| cursor(FIRST, seq);
-        let span = KeptSpan { epoch: FIRST, own, after: after.and_then(place), upto: upto.and_then(place) };
-        let rows = store.kept_within(span, &newest(limit)).await.unwrap();
+        let span = KeptSpan { epoch: FIRST, own, nor: None, after: after.and_then(place), upto: upto.and_then(place) };
+        let rows = store.kept_within(span, &newest(limit)).await.unwrap().rows;
         rows.iter().map(|row| if let KeptRow::Line(line) = row { line.seq } else { 0 }).collect::<Vec<_>>()
     };
     assert_eq!(span(false, None, None, 99).await, [5, 6, 15, 16, 25, 26, 35, 36]);
     // a line that was not kept stands for the last one before it
     assert_eq!(span(false, Some(9), Some(25), 99).await, [5, 6, 15, 16]);
     assert_eq!(span(false, Some(11), None, 3).await, [26, 35, 36], "the newest");
+    let nor = KeptSpan { epoch: FIRST, own: false, nor: Some(other), after: None, upto: None };
+    assert_eq!(store.kept_within(nor, &newest(9)).await.unwrap().rows, []);
     assert_eq!(span(true, Some(9), Some(25), 99).await, [11, 12, 21, 22]);
     assert_eq!(span(true, None, Some(1), 99).await, [1]);
     let filter = KeptFilter { sources: vec!["disk-space".to_owned()], ..newest(2) };
-    let of = |epoch| KeptSpan { epoch, own: true, after: None, upto: None };
-    assert_eq!(store.kept_within(of(other), &filter).await.unwrap().len(), 2);
-    assert_eq!(store.kept_within(of(Epoch::from_u64(9)), &filter).await.unwrap(), [], "of a life that nobody knows");
+    let of = |epoch| KeptSpan { epoch, own: true, nor: None, after: None, upto: None };
+    assert_eq!(store.kept_within(of(other), &filter).await.unwrap().rows.len(), 2);
+    let unknown = store.kept_within(of(Epoch::from_u64(9)), &filter).await.unwrap();
+    assert_eq!(unknown.rows, [], "of a life that nobody knows");
     let after = |upto| store.kept_after(Cursor { epoch: FIRST, seq: 2 }, upto, 99, usize::MAX);
     assert_eq!(after(cursor(FIRST, 12)).await.unwrap().rows.len(), 4);
     assert_eq!(after(cursor(Epoch::from_u64(9), 12)).await.unwrap().rows.len(), 14);
+}
+
+async fn rows_are_bounded_by_their_bytes(data: Data) {
+    let store = data.open().await;
+    let mut lines: Vec<_> = (1..=9).map(|seq| (seq, line(0, "six by"))).collect();
+    lines.iter_mut().filter(|(seq, _)| seq % 3 == 0).for_each(|(_, entry)| entry.source = "other".into());
+    keep(&store, FIRST, &lines, &[]).await;
+    let filter = |bytes| KeptFilter { bytes: Some(bytes), ..newest(9) };
+    assert_eq!(seqs(&store, filter(13)).await, [7, 8, 9], "the last one that begins within them is whole");
+    assert_eq!(seqs(&store, KeptFilter { after: cursor(FIRST, 2), ..filter(0) }).await, [3], "one at least");
+    // six bytes for each source and for gaps: 8 is the last of one, beyond it 6 of the other would be the next
+    let of_both = KeptFilter { sources: vec!["disk-space".to_owned(), "other".to_owned()], ..filter(18) };
+    assert_eq!(seqs(&store, of_both).await, [9]);
+    let span = KeptSpan { epoch: FIRST, own: true, nor: None, after: None, upto: None };
+    let cut = async |bytes, limit| {
+        let found = store.kept_within(span, &KeptFilter { limit, ..filter(bytes) }).await.unwrap();
+        (found.rows.len(), found.cut)
+    };
+    assert_eq!((cut(13, 9).await, cut(99, 9).await, cut(99, 2).await), ((3, true), (9, false), (2, false)));
 }
 
 async fn a_reader_within_a_gap_still_learns_of_the_rest(data: Data) {
