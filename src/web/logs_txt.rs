@@ -150,7 +150,8 @@ impl Pump {
                 continue;
             }
             if !self.follow {
-                return Ok(());
+                // a reader that could not ask does not ask again at once: that is not the end of what was kept
+                return if text.failed > 0 { Err(End::Unread) } else { Ok(()) };
             }
             self.wait(&mut lines, state).await?;
         }
@@ -223,7 +224,10 @@ impl Text {
     async fn read(&mut self, state: &WebState) -> Result<bool, Error> {
         let from = Source { hub: &state.hub, store: Some(&state.store) };
         let step = self.reader.step(from, self.most).await.inspect_err(|_| self.failed += 1)?;
-        let failed = std::mem::take(&mut self.failed) > 0;
+        let failed = self.failed > 0;
+        if !matches!(step, Step::Nothing) {
+            self.failed = 0;
+        }
         if failed && matches!(step, Step::Newest(..) | Step::Held(_)) {
             self.write(Part::Text(format!("--- {} ---\n", EN.text_without_kept)));
         }
