@@ -113,6 +113,22 @@ test('a page whose web node gets no answer from the database says so, is grey, a
   }
 });
 
+test('a page whose connection is up says that a proxy refuses all else', async () => {
+  const status = await stage.page('/status');
+  await status.waitForSelector('main[data-connection=open]');
+  const asked = (url) => url.pathname === '/alerts';
+  const refusal = '<html><body><h1>503 Service Unavailable</h1>No server is available to handle this request.</body></html>';
+  await status.route(asked, (route) => route.fulfill({ status: 503, contentType: 'text/html', body: refusal }));
+  await eventually('a warning', async () => /what stands before it, answers with status 503 since \S+ \S+: what is shown may be old\. It is tried again/
+    .test(await status.locator('#alerts').innerText()));
+  assert.ok(await status.locator('#alerts.old').count(), 'what is old is grey');
+  assert.equal(await status.getAttribute('main', 'data-connection'), 'open');
+  await inspect(status, 'status-proxy-refuses');
+  await status.unroute(asked);
+  await eventually('no warning', async () => (await status.locator('#alerts').innerText()).trim() === '');
+  await status.context().close();
+});
+
 test('on a phone what a button asks back stays on the page', async () => {
   const page = await stage.page('/nodes');
   await page.setViewportSize(SIZES[390]);
