@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Stage, eventually, job, picture, violations } from './support.mjs';
 
-const SIZES = { 1360: { width: 1360, height: 900 }, 390: { width: 390, height: 844 } };
+const SIZES = { 1360: { width: 1360, height: 900 }, 1024: { width: 1024, height: 768 }, 390: { width: 390, height: 844 } };
 
 let stage;
 let service;
