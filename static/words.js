@@ -8,6 +8,7 @@ const unended = (text) => text.replace(/\.$/, '');
 export const words = {
   // times
   justNow: 'just now',
+  now: 'now',
   inAMoment: 'in a moment',
   ago: (text) => `${text} ago`,
   in: (text) => `in ${text}`,
