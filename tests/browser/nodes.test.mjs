@@ -73,7 +73,7 @@ test('pages follow: a service node that is gone is warned of, removed, and back'
     return /can't be reached/.test(text) && /No service node is primary/.test(text);
   });
   await Promise.all([warned(page), warned(elsewhere)]);
-  await eventually('a late node', async () => /late/.test(await page.locator('#nodes-now').innerText()));
+  await eventually('a node that is gone', async () => /\bgone\b/.test(await page.locator('table.nodes').innerText()));
   await inspect(page, 'nodes-unled');
   await elsewhere.getByRole('button', { name: 'Reconnect' }).click();
   await eventually('an answer', async () => (await elsewhere.locator('#say').innerText()) !== '');
