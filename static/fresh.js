@@ -57,11 +57,17 @@ async function freshen(url, shown) {
   return { ok: true };
 }
 
-/** Above the page, while what it shows can't be had anew: why, and since when. On a page that is live a lost web node says itself. */
+/** Whether a page that is live says already that its web node is lost. It can't while its connection is up: a proxy may refuse all else. */
+function saysSoItself() {
+  const { live, connection } = document.querySelector('main').dataset;
+  return Boolean(live) && connection !== 'open';
+}
+
+/** Above the page, while what it shows can't be had anew: why, and since when. */
 function tell(failed, shown) {
   const place = document.getElementById('alerts');
   const told = place?.querySelector('.unfresh');
-  if (!place || (!failed.title && document.querySelector('main').dataset.live)) { told?.remove(); return; }
+  if (!place || (!failed.title && saysSoItself())) { told?.remove(); return; }
   const note = document.createElement('p');
   note.className = 'warning unfresh';
   note.setAttribute('role', 'alert');

@@ -30,6 +30,9 @@ export function relative(at, now) {
   return away < 0 ? words.ago(span(-away)) : words.in(span(away));
 }
 
+/** How long until something that is to come. Once it is due, however long ago, it comes any moment. */
+export const untilDue = (at, now, due = words.now) => (at - now < 1000 ? due : words.in(span(at - now)));
+
 const pad = (n, digits = 2) => String(n).padStart(digits, '0');
 
 /** HH:MM:SS.mmm in the reader's zone. */
@@ -51,7 +54,8 @@ function show(time, now) {
   const at = Date.parse(time.dateTime);
   if (Number.isNaN(at)) return;
   let text;
-  if (time.classList.contains('soon') && at - now < 1000) text = words.inAMoment;
+  if (time.classList.contains('soon')) text = untilDue(at, now, words.inAMoment);
+  else if (time.classList.contains('coming')) text = untilDue(at, now);
   else if (time.classList.contains('ago')) text = relative(at, now);
   else if (time.classList.contains('since')) text = span(now - at);
   else if (time.dataset.shown === time.dateTime) return;

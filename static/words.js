@@ -8,6 +8,7 @@ const unended = (text) => text.replace(/\.$/, '');
 export const words = {
   // times
   justNow: 'just now',
+  now: 'now',
   inAMoment: 'in a moment',
   ago: (text) => `${text} ago`,
   in: (text) => `in ${text}`,
@@ -28,8 +29,8 @@ export const words = {
   reload: 'Load the page again',
   refused: (text) => `The web node ended the connection: ${unended(text)}.`,
   notFresh: (title, status) => [
-    `${title ?? (status ? `This web node can't say how things stand now (status ${status})` : 'The connection to this web node is lost')} since`,
-    status === 503 ? ': what is shown may be old, and nothing begins. It goes on by itself.' : ': what is shown may be old. It goes on by itself.',
+    `${title ?? (status ? `The web node, or what stands before it, answers with status ${status}` : 'The web node gives no answer')} since`,
+    title && status === 503 ? ': what is shown may be old, and nothing begins. It goes on by itself.' : ': what is shown may be old. It is tried again.',
   ],
   titles: { failing: (n) => `(${n} failing) `, busy: (n) => `(${n} running) `, gone: () => '(service away) ', ok: () => '' },
 

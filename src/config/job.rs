@@ -54,7 +54,7 @@ pub struct Job {
     pub concurrency: u32,
     /// Whether it runs by schedule and can be told to.
     pub enabled: bool,
-    /// Whether it runs when the service node starts.
+    /// Whether it runs when a service node becomes primary: at its start, and when it takes over.
     pub run_at_start: bool,
     /// Whether a time missed while the node was down is made up for, once.
     pub catch_up: bool,

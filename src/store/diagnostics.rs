@@ -13,7 +13,7 @@ use crate::store::{Store, Transaction};
 /// One warning or error of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Rises with time; 0 for one about to be kept.
+    /// In the order in which they were kept; 0 for one about to be.
     pub id: i64,
     /// When; when last, if it was said more than once.
     pub at: Timestamp,
@@ -55,10 +55,11 @@ impl From<Row> for Diagnostic {
 }
 
 impl Store {
-    /// The newest, newest first, of this level and above.
+    /// The newest, newest first, of this level and above. By time: a node that was cut off from the database keeps its own late.
     pub async fn diagnostics(&self, level: Level, limit: u32) -> Result<Vec<Diagnostic>, Error> {
         let rows: Vec<Row> = sql::query_as(
-            "select id, at, node, level, source, message, said from diagnostics where level >= $1 order by id desc limit $2",
+            "select id, at, node, level, source, message, said from diagnostics where level >= $1
+             order by at desc, id desc limit $2",
         )
         .bind(i64::from(level.index()))
         .bind(i64::from(limit))
@@ -77,7 +78,8 @@ impl Transaction {
     /// Deletes all but the newest `keep`. How many went.
     pub async fn purge_diagnostics(&mut self, keep: u32) -> Result<u64, Error> {
         let gone = sql::query(
-            "delete from diagnostics where id <= (select id from diagnostics order by id desc limit 1 offset $1)",
+            "delete from diagnostics
+             where (at, id) <= (select at, id from diagnostics order by at desc, id desc limit 1 offset $1)",
         )
         .bind(i64::from(keep))
         .execute(self.write_quietly())

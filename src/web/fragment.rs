@@ -11,7 +11,7 @@ use crate::messenger::client::{LinkState, LinkStatus};
 use crate::model::execution::Progress;
 use crate::protocol::state::{Activity, DispatcherState, NodeFacts, Run};
 use crate::web::html::{Html, visible};
-use crate::web::moment::{ago, length, since, soon, stamp};
+use crate::web::moment::{ago, coming, length, since, soon, stamp};
 use crate::web::phrase::{Fill as _, Phrase};
 use crate::web::texts::{EN, Texts};
 use crate::web::{chart, words};
@@ -205,7 +205,7 @@ impl<'a> Row<'a> {
                     }
                 },
             }),
-            next: d.next_at.map(|at| if live && !d.stopping { ago(at) } else { due(at, now) }),
+            next: d.next_at.map(|at| if live && !d.stopping { coming(at) } else { due(at, now) }),
             chart: chart::bars(&d.recent, chart::SMALL, base),
             error: d.last_error.as_ref().map(|error| {
                 let head: String = error.message.chars().take(ERROR_HEAD).collect();
@@ -252,7 +252,7 @@ impl Running {
                 Some(text) => EN.steps_of.with("done", progress.done).with("total", progress.total).with("text", text),
                 None => EN.steps.with("done", progress.done).with("total", progress.total),
             }),
-            end: by_progress.map(|at| EN.done_about.markup("when", ago(at))).or(by_habit).filter(|_| live),
+            end: by_progress.map(|at| EN.done_about.markup("when", coming(at))).or(by_habit).filter(|_| live),
             ending: run.cancelled_by.as_deref().map(|who| EN.ending.with("who", who)),
         }
     }
@@ -270,13 +270,13 @@ fn reason(d: &DispatcherState, live: bool, now: Timestamp) -> Phrase {
         (Activity::Failing { next_attempt: Some(at) }, _) if d.stopping => {
             EN.reason_failing_stopping.count(u64::from(d.failures.max(1))).markup("due", due(*at, now))
         }
-        (Activity::Idle, Some(next)) => EN.reason_next.markup("when", ago(next)),
+        (Activity::Idle, Some(next)) => EN.reason_next.markup("when", coming(next)),
         (Activity::Idle, None) => EN.reason_told.into(),
         (Activity::Queued, _) => EN.reason_queued.count(u64::from(d.queued.max(1))),
         (Activity::Running, _) => EN.reason_running.with("n", d.running.len().max(1)).with("limit", d.limit.max(1)),
         (Activity::Paused { by, since }, _) => EN.reason_paused.with("who", by).markup("when", ago(*since)),
         (Activity::Failing { next_attempt: Some(at) }, _) => {
-            EN.reason_failing_next.count(u64::from(d.failures.max(1))).markup("when", ago(*at))
+            EN.reason_failing_next.count(u64::from(d.failures.max(1))).markup("when", coming(*at))
         }
         (Activity::Failing { next_attempt: None }, _) => EN.reason_failing.count(u64::from(d.failures.max(1))),
         (Activity::Overdue { expected_by }, _) => EN.reason_overdue.markup("when", ago(*expected_by)),
@@ -327,7 +327,7 @@ mod tests {
     fn every_state_says_its_word_and_its_reason() {
         let at = NOW;
         for (activity, expected) in [
-            (Activity::Idle, "next <time class=\"ago\""),
+            (Activity::Idle, "next <time class=\"ago coming\""),
             (Activity::Queued, "waiting"),
             (Activity::Running, "1 of 1"),
             (Activity::Paused { by: "<Ann>".into(), since: at }, "by &lt;Ann&gt;"),
@@ -437,7 +437,7 @@ mod tests {
         state.running = vec![run(20)];
         let later = row_at(&state, true, NOW, &BasePath::default());
         let end = NOW.plus(Duration::from_mins(1));
-        assert!(later.contains(&format!("done about <time class=\"ago\" datetime=\"{end}\"")), "{later}");
+        assert!(later.contains(&format!("done about <time class=\"ago coming\" datetime=\"{end}\"")), "{later}");
     }
 
     #[test]

@@ -16,6 +16,11 @@ pub(crate) fn ago(at: Timestamp) -> Html {
     element(at, " class=\"ago\"")
 }
 
+/// In how long something comes: scripts let it tick, down to "now".
+pub(crate) fn coming(at: Timestamp) -> Html {
+    element(at, " class=\"ago coming\"")
+}
+
 /// In how long something comes that is never late: scripts let it tick, down to "in a moment".
 pub(crate) fn soon(at: Timestamp) -> Html {
     element(at, " class=\"ago soon\"")

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Stage, eventually, job, picture, violations } from './support.mjs';
 
-const SIZES = { 1360: { width: 1360, height: 900 }, 390: { width: 390, height: 844 } };
+const SIZES = { 1360: { width: 1360, height: 900 }, 1024: { width: 1024, height: 768 }, 390: { width: 390, height: 844 } };
 
 let stage;
 let service;
@@ -73,7 +73,7 @@ test('pages follow: a service node that is gone is warned of, removed, and back'
     return /can't be reached/.test(text) && /No service node is primary/.test(text);
   });
   await Promise.all([warned(page), warned(elsewhere)]);
-  await eventually('a late node', async () => /late/.test(await page.locator('#nodes-now').innerText()));
+  await eventually('a node that is gone', async () => /\bgone\b/.test(await page.locator('table.nodes').innerText()));
   await inspect(page, 'nodes-unled');
   await elsewhere.getByRole('button', { name: 'Reconnect' }).click();
   await eventually('an answer', async () => (await elsewhere.locator('#say').innerText()) !== '');
@@ -111,6 +111,22 @@ test('a page whose web node gets no answer from the database says so, is grey, a
     await eventually('no part is old', async () => (await where.locator('.old').count()) === 0);
     await where.context().close();
   }
+});
+
+test('a page whose connection is up says that a proxy refuses all else', async () => {
+  const status = await stage.page('/status');
+  await status.waitForSelector('main[data-connection=open]');
+  const asked = (url) => url.pathname === '/alerts';
+  const refusal = '<html><body><h1>503 Service Unavailable</h1>No server is available to handle this request.</body></html>';
+  await status.route(asked, (route) => route.fulfill({ status: 503, contentType: 'text/html', body: refusal }));
+  await eventually('a warning', async () => /what stands before it, answers with status 503 since \S+ \S+: what is shown may be old\. It is tried again/
+    .test(await status.locator('#alerts').innerText()));
+  assert.ok(await status.locator('#alerts.old').count(), 'what is old is grey');
+  assert.equal(await status.getAttribute('main', 'data-connection'), 'open');
+  await inspect(status, 'status-proxy-refuses');
+  await status.unroute(asked);
+  await eventually('no warning', async () => (await status.locator('#alerts').innerText()).trim() === '');
+  await status.context().close();
 });
 
 test('on a phone what a button asks back stays on the page', async () => {

@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import { PASSWORD, Stage, alive, eventually, job, picture, violations } from './support.mjs';
 
 const DESKTOP = { width: 1280, height: 900 };
+const TABLET = { width: 1024, height: 768 };
 const PHONE = { width: 390, height: 844 };
 
 let stage;
@@ -58,9 +59,15 @@ for (const colorScheme of ['light', 'dark']) {
         await page.goto(stage.url + where);
         if (where === '/status') await alive(page);
         for (const violation of await violations(page)) wrong.push(`${where}: ${violation}`);
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-        if (wide > 0) wrong.push(`${where}: scrolls sideways by ${wide} px`);
         await picture(page, `${name(where)}-${colorScheme}-${size}`);
+        for (const fits of size === 'desktop' ? [viewport, TABLET] : [viewport]) {
+          await page.setViewportSize(fits);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+          if (wide > 0) wrong.push(`${where}: scrolls sideways by ${wide} px at ${fits.width} px`);
+          const hidden = await page.evaluate(() => { const menu = document.querySelector('.menu'); return menu ? menu.scrollWidth - menu.clientWidth : 0; });
+          if (size === 'desktop' && hidden > 0) wrong.push(`${where}: ${hidden} px of the menu are out of sight at ${fits.width} px`);
+        }
+        await page.setViewportSize(viewport);
       }
       const complaints = page.context().complaints.filter((text) => !/404/.test(text));
       await page.context().close();
@@ -168,6 +175,27 @@ test('without scripts: the same page, its lines, and every action a form', async
   assert.equal(await page.locator('#log-lines > li.level-info').count(), 0);
   await picture(page, 'status-without-scripts');
   await context.close();
+});
+
+test('without scripts a run with progress stays within its column', async () => {
+  const page = await stage.page('/status', { javaScriptEnabled: false });
+  await eventually('a guess of when it ends', async () => {
+    await page.reload();
+    return page.locator('#d-long .run .end time').count();
+  });
+  for (const width of [1440, 1024, 390]) {
+    await page.setViewportSize({ width, height: 900 });
+    const wrong = await page.evaluate(() => {
+      const cell = document.querySelector('#d-long .c-state').getBoundingClientRect();
+      return [...document.querySelectorAll('#d-long .run .line > *')].flatMap((part) => {
+        const { right, height } = part.getBoundingClientRect();
+        return right > cell.right + 0.5 || height > 40 ? [`${part.textContent}: up to ${right} of ${cell.right}, ${height} px high`] : [];
+      });
+    });
+    assert.deepEqual(wrong, [], `${width} px wide`);
+    await picture(page, `status-without-scripts-${width}`);
+  }
+  await page.context().close();
 });
 
 test('an onlooker sees no action', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 
 import { delay, Link } from '../../static/link.js';
-import { relative, span } from '../../static/times.js';
+import { relative, span, untilDue } from '../../static/times.js';
 
 /** A browser as far as a link needs one. Timers run by hand. */
 function browser(answers = []) {
@@ -204,4 +204,9 @@ test('silence is told, and broken off', () => {
 test('times read well', () => {
   assert.deepEqual([0, 59_000, 61_000, 605_000, 3_600_000, 90_000_000].map(span), ['0 s', '59 s', '1 min 1 s', '10 min', '1 h', '1 d 1 h']);
   assert.deepEqual([relative(0, 500), relative(0, 3000), relative(240_000, 0)], ['just now', '3 s ago', 'in 4 min']);
+});
+
+test('what is to come is never long ago', () => {
+  assert.deepEqual([untilDue(240_000, 0), untilDue(900, 0), untilDue(0, 0), untilDue(0, 15_000)], ['in 4 min', 'now', 'now', 'now']);
+  assert.equal(untilDue(0, 15_000, 'in a moment'), 'in a moment');
 });

@@ -55,7 +55,7 @@ fn line(node: &Value) -> String {
     let state = match (node["stopped_at"].is_null(), node["alive"] == true) {
         (false, _) => "stopped",
         (true, true) => "alive",
-        (true, false) => "late",
+        (true, false) => "gone",
     };
     let mut line = format!(
         "{:<24} {:<8} {:<8} {}",
@@ -103,11 +103,11 @@ mod tests {
         assert_eq!(node(json!({})), "a service alive 1.0.0");
         let primary = json!({ "primary": true, "address": "10.0.0.1", "address_override": "gateway:81" });
         assert_eq!(node(primary), "a service alive 1.0.0 primary at gateway:81");
-        assert_eq!(node(json!({ "alive": false })), "a service late 1.0.0");
+        assert_eq!(node(json!({ "alive": false })), "a service gone 1.0.0");
         let older = json!({ "version": "0.9.0", "version_in_sync": false });
         assert_eq!(node(older.clone()), "a service alive 0.9.0; another version than in force here");
-        let late = json!({ "version": "0.9.0", "version_in_sync": false, "alive": false });
-        assert_eq!(node(late), "a service late 0.9.0");
+        let gone = json!({ "version": "0.9.0", "version_in_sync": false, "alive": false });
+        assert_eq!(node(gone), "a service gone 0.9.0");
         let other = json!({ "key_in_sync": false, "key_fingerprint": "7f3a" });
         assert_eq!(node(other), "a service alive 1.0.0; another messenger key: 7f3a");
         let link = json!({ "link": { "state": "down", "error": "refused\u{7}" } });

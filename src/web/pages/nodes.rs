@@ -233,7 +233,7 @@ fn liveness(node: &Node, cluster: &Cluster) -> (&'static str, &'static str) {
     } else if cluster.lives(node) {
         ("normal", EN.node_alive)
     } else {
-        ("overdue", EN.node_late)
+        ("overdue", EN.node_gone)
     }
 }
 

@@ -179,7 +179,7 @@ texts! {
     nodes_lead: "Every process of Switchboard that works with this database. One service node is the primary: its dispatchers run. The others stand by and take over when it is gone.", nodes_none: "No node has registered yet.",
     node_heartbeat: "heartbeat", node_key: "Messenger key", node_link: "Link", node_address: "Address",
     role_web: "web node", role_service: "service node", role_all: "service and web node",
-    node_alive: "alive", node_late: "late", node_stops: "stopping", node_stopped: "stopped", node_heard: "this page hears it",
+    node_alive: "alive", node_gone: "gone", node_stops: "stopping", node_stopped: "stopped", node_heard: "this page hears it",
     node_other_version: "another version", node_other_key: "another key", link_gone: "Away", change_word: "Change",
     key_differs: "{node} uses another messenger key ({key}) than is in force here ({wanted}): it has no link until it takes that one up. If this stays, its own flag, environment or file fixes the key.",
     encryption_key: "Encryption key: id {id} on every living node. Each has proved at its start that it holds this one, which the database is sealed with; a node with another is refused at its start, and Diagnostics name it, with both ids.",

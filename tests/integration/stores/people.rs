@@ -333,17 +333,26 @@ async fn diagnostics_count_repeats_and_are_bounded(data: Data) {
         [
             (a.clone(), Level::Warn, 1),
             (a.clone(), Level::Error, 1),
-            (b.clone(), Level::Error, 1),
-            (a.clone(), Level::Warn, 2)
+            (a.clone(), Level::Warn, 2),
+            (b.clone(), Level::Error, 1)
         ]
     );
-    assert_eq!(store.diagnostics(Level::Warn, 10).await.unwrap()[3].at, at(3));
+    assert_eq!(store.diagnostics(Level::Warn, 10).await.unwrap()[2].at, at(3));
     assert_eq!(read(Level::Error).await.len(), 2);
     let mut tx = store.begin().await.unwrap();
     assert_eq!(tx.purge_diagnostics(10).await.unwrap(), 0);
     assert_eq!(tx.purge_diagnostics(1).await.unwrap(), 3);
     tx.commit().await.unwrap();
-    assert_eq!(read(Level::Trace).await, [(a, Level::Warn, 1)]);
+    assert_eq!(read(Level::Trace).await, [(a.clone(), Level::Warn, 1)]);
+    // a node that was cut off keeps late what it said before
+    let mut tx = store.begin().await.unwrap();
+    tx.keep_diagnostics(&[say("b", Level::Error, "cut off", 2)]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(read(Level::Warn).await, [(a.clone(), Level::Warn, 1), (b, Level::Error, 1)]);
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.purge_diagnostics(1).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(read(Level::Trace).await, [(a, Level::Warn, 1)], "the newest by time stays");
 }
 
 async fn nodes_register_beat_stop_and_are_forgotten(data: Data) {
