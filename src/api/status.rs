@@ -136,7 +136,7 @@ pub(crate) fn on_node(applied: &Applied) -> SettingOnNode {
         in_force: applied.in_force.clone(),
         fixed: applied.fixed,
         error: applied.error.clone(),
-        revert_to: applied.way_back().map(str::to_owned),
+        revert_to: applied.way_back.clone(),
     }
 }
 

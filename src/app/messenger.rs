@@ -237,7 +237,13 @@ impl Applier {
         let dialled = self.to_dial(store, &target, standing).await?;
         if standing.dialled.as_ref() != Some(&dialled) {
             standing.dialled = None;
-            client.redial(dialled.clone()).await?;
+            if let Err(error) = client.redial(dialled.clone()).await {
+                // another primary, or where the service node says it listens, is no changed setting: nobody waits where the link led
+                if why.is_none() && standing.at != target {
+                    self.dial_former(store, client, standing).await?;
+                }
+                return Err(error.into());
+            }
             standing.dialled = Some(dialled);
         }
         if standing.at != target {
@@ -247,6 +253,19 @@ impl Applier {
             Some(why) => Err(anyhow::anyhow!(why)),
             None => Ok(again),
         }
+    }
+
+    /// Where the setting led before is dialled in turn with what it wants now, until that can be had: a link that breaks meanwhile
+    /// would not come back otherwise.
+    async fn dial_former(&self, store: &Store, client: &Client, standing: &Standing) -> Result<(), StoreError> {
+        if client.status().borrow().state == LinkState::Live {
+            return Ok(());
+        }
+        let former = self.to_dial(store, &standing.at, standing).await?;
+        if let Err(error) = client.redial(former).await {
+            tracing::debug!("the messenger has no link where it led before either: {}", chain(&error));
+        }
+        Ok(())
     }
 
     /// Where the link is to lead. Between two primaries it stays where it leads.

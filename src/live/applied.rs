@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::id::NodeId;
+use crate::config::endpoint::Written;
 use crate::config::schema::name::{MESSENGER_KEY, STALE_TIME};
 use crate::config::schema::{SETTINGS, Setting};
 use crate::config::settings::{Fixed, Settings};
+use crate::config::value::Kind;
+use crate::messenger::client::LinkState;
 use crate::messenger::secure::keys::Key;
-use crate::model::node::Node;
+use crate::model::node::{Node, NodeLink};
 use crate::model::setting::{NodeSetting, StoredSetting};
 use crate::store::Store;
 use crate::store::error::Error;
@@ -60,14 +63,15 @@ pub struct Applied {
     pub since: Timestamp,
     /// Why it can't be had.
     pub error: Option<String>,
+    /// If it failed: the value to save so that it is as before, where one is that works for every living node.
+    pub way_back: Option<String>,
 }
 
 impl Applied {
-    /// The value to save so that it is as before: the one that still works there.
+    /// Whether only this node can be helped: what is saved is for all, and no value is known that works for all.
     #[must_use]
-    pub fn way_back(&self) -> Option<&str> {
-        let can_go_back = self.standing == Standing::Failed && !self.fixed && !self.setting.secret;
-        self.in_force.as_deref().filter(|value| can_go_back && *value != self.wanted)
+    pub fn is_own_trouble(&self) -> bool {
+        self.standing == Standing::Failed && !self.fixed && self.way_back.is_none()
     }
 
     /// Whether people should be told: it failed, or waits for longer than it takes.
@@ -96,10 +100,12 @@ pub async fn of_living_nodes(store: &Store, fixed: &Fixed, now: Timestamp) -> Re
     nodes.retain(|node| node.lives(now, patience));
     let told: BTreeMap<_, _> =
         store.node_settings().await?.into_iter().map(|(node, told)| ((node, told.setting.clone()), told)).collect();
+    let links = store.node_links().await?;
     let mut all = Vec::with_capacity(SETTINGS.len() * nodes.len());
     for setting in SETTINGS {
         let row = stored.iter().find(|row| row.name == setting.name);
         let Some(wanted) = wanted(setting, &settings, row) else { continue };
+        let first = all.len();
         for node in &nodes {
             let told = told.get(&(node.id.clone(), setting.name.to_owned()));
             let mut applied = compare(node, setting, &wanted, told);
@@ -113,8 +119,36 @@ pub async fn of_living_nodes(store: &Store, fixed: &Fixed, now: Timestamp) -> Re
             }
             all.push(applied);
         }
+        offer_way_back(&mut all[first..], &nodes, &links);
     }
     Ok(all)
+}
+
+/// Offers the value that is in force on every one of these nodes, all that live, as the way back where another can't be had. What
+/// only one of them fell back to would take the others from where they are.
+fn offer_way_back(everywhere: &mut [Applied], nodes: &[Node], links: &[(NodeId, NodeLink)]) {
+    let Some(Applied { setting, in_force: Some(value), .. }) = everywhere.first() else { return };
+    let (setting, value) = (*setting, value.clone());
+    let is_common = everywhere.iter().all(|applied| applied.in_force.as_ref() == Some(&value));
+    let is_pipe = setting.kind == Kind::Endpoint && !matches!(Written::parse(&value), Ok(Written::Tcp { .. }));
+    if setting.secret || !is_common || (is_pipe && !share_a_pipe(nodes, links)) {
+        return;
+    }
+    for applied in everywhere {
+        if applied.standing == Standing::Failed && !applied.fixed && applied.wanted != value {
+            applied.way_back = Some(value.clone());
+        }
+    }
+}
+
+/// Whether a pipe can be everybody's: on one machine, where one service node listens and every web node has its link there. Service
+/// nodes with a data directory each have a pipe each.
+fn share_a_pipe(nodes: &[Node], links: &[(NodeId, NodeLink)]) -> bool {
+    let is_linked =
+        |node: &Node| links.iter().any(|(id, link)| *id == node.id && link.state == LinkState::Live.as_str());
+    nodes.windows(2).all(|two| two[0].host == two[1].host)
+        && nodes.iter().filter(|node| node.role.has_service()).count() <= 1
+        && nodes.iter().all(|node| node.role.has_service() || is_linked(node))
 }
 
 /// What the database wants of every node; none of a secret that was never set.
@@ -142,6 +176,7 @@ fn compare(node: &Node, setting: &'static Setting, wanted: &str, told: Option<&N
         fixed,
         since: told.map_or(node.started_at, |told| told.since),
         error: told.filter(|_| standing == Standing::Failed).and_then(|told| told.error.clone()),
+        way_back: None,
     }
 }
 
@@ -154,9 +189,13 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
     fn node() -> Node {
+        node_of("service-1", Role::Service)
+    }
+
+    fn node_of(id: &str, role: Role) -> Node {
         Node {
-            id: NodeId::new("service-1"),
-            role: Role::Service,
+            id: NodeId::new(id),
+            role,
             host: "box".into(),
             version: "0.1.0".into(),
             pid: 1,
@@ -195,9 +234,57 @@ mod tests {
             (Some(told("pipe:/c", "pipe:/b", Some("taken"))), Standing::Pending, None),
             (Some(fixed), Standing::Failed, None),
         ] {
-            let applied = compare(&node(), setting, "pipe:/a", said.as_ref());
-            assert_eq!((applied.standing, applied.way_back()), (standing, way_back), "{said:?}");
+            let mut applied = compare(&node(), setting, "pipe:/a", said.as_ref());
+            offer_way_back(std::slice::from_mut(&mut applied), &[node()], &[]);
+            assert_eq!((applied.standing, applied.way_back.as_deref()), (standing, way_back), "{said:?}");
             assert_eq!(applied.error.is_some(), standing == Standing::Failed, "{said:?}");
+        }
+    }
+
+    fn link(node: &str, state: &str) -> (NodeId, NodeLink) {
+        let (state, endpoint) = (state.to_owned(), "pipe:/data/switchboard.sock".to_owned());
+        (NodeId::new(node), NodeLink { state, peer: None, endpoint, since: NOW, error: None, latency: None })
+    }
+
+    /// The way back on each node, with the values in force there; all but `wanted` are there because that can't be had.
+    fn ways_back(wanted: &str, on: &[(&Node, &str)], links: &[(NodeId, NodeLink)]) -> Vec<Option<String>> {
+        let setting = Setting::find(MESSENGER_ENDPOINT).unwrap();
+        let nodes: Vec<_> = on.iter().map(|(node, _)| (*node).clone()).collect();
+        let compared = on.iter().map(|(node, value)| {
+            let error = (*value != wanted).then_some("taken");
+            compare(node, setting, wanted, Some(&told(wanted, value, error)))
+        });
+        let mut everywhere: Vec<_> = compared.collect();
+        offer_way_back(&mut everywhere, &nodes, links);
+        everywhere.into_iter().map(|applied| applied.way_back).collect()
+    }
+
+    #[test]
+    fn what_only_one_node_fell_back_to_is_no_way_back_for_all() {
+        let (primary, standby) = (node(), node_of("service-2", Role::Service));
+        let web = node_of("web-1", Role::Web);
+        let (wanted, former) = ("tcp://*:33237", "tcp://*:33238");
+        let live = [link("web-1", "live")];
+        assert_eq!(ways_back(wanted, &[(&primary, wanted), (&standby, ""), (&web, wanted)], &live), [None, None, None]);
+        assert_eq!(ways_back(wanted, &[(&primary, wanted), (&standby, former)], &[]), [None, None]);
+        assert_eq!(ways_back(wanted, &[(&primary, former), (&standby, "")], &[]), [None, None]);
+        let back = Some(former.to_owned());
+        let all = [(&primary, former), (&standby, former), (&web, former)];
+        assert_eq!(ways_back(wanted, &all, &live), [back.clone(), back.clone(), back]);
+    }
+
+    #[test]
+    fn a_pipe_is_a_way_back_only_where_all_can_meet_there() {
+        let (service, web) = (node(), node_of("web-1", Role::Web));
+        let far = Node { host: "other".into(), ..web.clone() };
+        let other = node_of("service-2", Role::All);
+        let (wanted, live, down) = ("tcp://*:33237", [link("web-1", "live")], [link("web-1", "down")]);
+        for pipe in ["", "pipe:/run/x.sock"] {
+            let back = Some(pipe.to_owned());
+            assert_eq!(ways_back(wanted, &[(&service, pipe), (&web, pipe)], &live), [back.clone(), back]);
+            assert_eq!(ways_back(wanted, &[(&service, pipe), (&web, pipe)], &down), [None, None]);
+            assert_eq!(ways_back(wanted, &[(&service, pipe), (&far, pipe)], &live), [None, None]);
+            assert_eq!(ways_back(wanted, &[(&service, pipe), (&other, pipe)], &live), [None, None]);
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Trouble {
     /// Which setting: its page has its history.
     pub(crate) name: &'static str,
     pub(crate) text: Phrase,
+    /// What else can be done, if nothing can be taken back.
+    pub(crate) advice: Option<&'static str>,
     pub(crate) revert: Option<Revert>,
 }
 
@@ -36,6 +38,7 @@ pub(crate) struct OnNode {
     pub(crate) when: Html,
     pub(crate) in_force: String,
     pub(crate) why: Option<Phrase>,
+    pub(crate) advice: Option<&'static str>,
     pub(crate) revert: Option<Revert>,
 }
 
@@ -48,7 +51,7 @@ pub(crate) async fn troubles(web: &WebState) -> Result<Vec<Trouble>, Error> {
     let mut troubles = Vec::new();
     for applied in of_living_nodes(&web.store, &web.fixed, now).await?.iter().filter(|applied| applied.is_trouble(now))
     {
-        let version = match applied.way_back() {
+        let version = match applied.way_back {
             Some(_) => web.store.setting(applied.setting.name).await?.map_or(0, |stored| stored.version),
             None => 0,
         };
@@ -69,7 +72,7 @@ fn trouble(applied: &Applied, version: i64) -> Trouble {
         .with("wanted", shown(applied.setting, &applied.wanted))
         .with("value", in_force(applied))
         .with("cause", applied.error.as_deref().unwrap_or_default());
-    Trouble { name: applied.setting.name, text, revert: revert(applied, version) }
+    Trouble { name: applied.setting.name, text, advice: advice(applied), revert: revert(applied, version) }
 }
 
 /// A node's line; `version` is that of the value that is stored now.
@@ -95,13 +98,18 @@ pub(crate) fn on_node(applied: &Applied, version: i64) -> OnNode {
         when: ago(applied.since),
         in_force: in_force(applied),
         why,
+        advice: advice(applied),
         revert: revert(applied, version),
     }
 }
 
 fn revert(applied: &Applied, version: i64) -> Option<Revert> {
-    let value = applied.way_back()?.to_owned();
+    let value = applied.way_back.clone()?;
     Some(Revert { name: applied.setting.name, shown: shown(applied.setting, &value), value, version })
+}
+
+fn advice(applied: &Applied) -> Option<&'static str> {
+    applied.is_own_trouble().then_some(EN.no_way_back)
 }
 
 fn in_force(applied: &Applied) -> String {
@@ -135,6 +143,7 @@ mod tests {
             fixed,
             since: Timestamp::from_micros(1),
             error: Some("no such folder".to_owned()),
+            way_back: (!fixed).then(String::new),
         }
     }
 
@@ -147,13 +156,21 @@ mod tests {
         }
         assert!(!trouble.text.to_string().contains("<b>"));
         let revert = trouble.revert.unwrap();
-        assert_eq!((revert.value.as_str(), revert.version), ("", 7));
+        assert_eq!((revert.value.as_str(), revert.version, trouble.advice), ("", 7, None));
+    }
+
+    #[test]
+    fn where_nothing_works_for_all_it_says_how_to_help_the_one_node() {
+        let alone = Applied { way_back: None, ..failed(false) };
+        let (trouble, line) = (trouble(&alone, 0), on_node(&alone, 0));
+        assert!(trouble.revert.is_none() && line.revert.is_none());
+        assert_eq!((trouble.advice, line.advice), (Some(EN.no_way_back), Some(EN.no_way_back)));
     }
 
     #[test]
     fn what_a_node_fixes_itself_is_not_reverted_here() {
         let line = on_node(&failed(true), 7);
-        assert!(line.revert.is_none());
+        assert!(line.revert.is_none() && line.advice.is_none());
         assert!(line.why.unwrap().plain().contains("environment"));
     }
 }

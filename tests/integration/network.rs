@@ -143,6 +143,51 @@ async fn changed_networks_are_in_force_and_said_so_while_a_new_link_is_waited_fo
 }
 
 #[tokio::test]
+async fn a_link_that_breaks_while_the_wanted_place_can_not_be_had_comes_back_where_it_was() {
+    let (front, [a, b], places) = (Front::new().await, same_keys(), [Place::tcp(), Place::tcp()]);
+    let [former, wanted] = places.each_ref().map(Place::endpoint);
+    let mut service = Service::start(&former, &a).await;
+    let mut web = Web::start(&former, &b, CALM);
+    let link = service.link().await;
+    web.up().await;
+    let at = |endpoint: &Endpoint| {
+        let value = endpoint.to_string();
+        Arc::new(Settings::resolve(&Fixed::default(), [(MESSENGER_ENDPOINT, value.as_str())]).0)
+    };
+    front.settings.send(at(&former)).unwrap();
+    let (told, mut said) = watch::channel(Vec::new());
+    let applier = Applier {
+        server: None,
+        client: Some(web.client.clone()),
+        dialled: Some(former.clone().into()),
+        keys: Arc::clone(&b),
+        data: front.data.path().to_owned(),
+        node: NodeId::new("web-2"),
+        presence: None,
+        told,
+    };
+    let clock: SharedClock = front.clock.clone();
+    applier.start(&front.store, front.settings.subscribe(), &clock, &front.shutdown);
+    front.settings.send(at(&wanted)).unwrap();
+    let failed = |told: &NodeSetting| told.setting == MESSENGER_ENDPOINT && told.error.is_some();
+    soon("that it can't be had", said.wait_for(|told| told.iter().any(failed))).await.unwrap();
+    drop(link);
+    service.stop().await;
+    web.down().await;
+    web.status("a look at the wanted place", |status| status.endpoint == wanted.to_string()).await;
+
+    let mut service = Service::start(&former, &a).await;
+    let _link = service.link().await;
+    web.up().await;
+    // and there it stays only until somebody listens where it is to go
+    let mut service = Service::start(&wanted, &a).await;
+    let _link = service.link().await;
+    web.up().await;
+    let in_force = |told: &NodeSetting| told.in_force == wanted.to_string() && told.error.is_none();
+    soon("that it is in force", said.wait_for(|told| told.iter().any(in_force))).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_thousand_silent_strangers_disturb_nobody() {
     let (place, [a, b]) = (Place::tcp(), same_keys());
     let endpoint = place.endpoint();

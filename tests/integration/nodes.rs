@@ -10,11 +10,12 @@ use switchboard::app::applied;
 use switchboard::app::nodes::Presence;
 use switchboard::base::clock::{Clock as _, SharedClock, Timestamp};
 use switchboard::base::id::NodeId;
-use switchboard::config::schema::name::{HEARTBEAT_INTERVAL, POLL_INTERVAL, STALE_TIME};
+use switchboard::config::schema::name::{HEARTBEAT_INTERVAL, MESSENGER_ENDPOINT, POLL_INTERVAL, STALE_TIME};
 use switchboard::config::settings::{Fixed, Settings};
 use switchboard::control::{Actor, Refusal};
 use switchboard::messenger::secure::keys::Key;
 use switchboard::model::node::{Node, NodeLink, Role};
+use switchboard::model::setting::NodeSetting;
 use switchboard::model::user::ServiceRole;
 use switchboard::store::Store;
 use switchboard::store::audit::AuditFilter;
@@ -402,6 +403,53 @@ async fn diagnostics_tell_of_the_primary_and_of_who_stands_by() {
     register(&site.store, &[node("service-2", Role::Service, now)]).await;
     let shown = page().await;
     assert!(!shown.contains("nothing takes over") && shown.contains("this machine and the database agree"), "{shown}");
+}
+
+#[tokio::test]
+async fn what_one_standby_can_not_have_is_no_click_that_takes_it_from_all() {
+    let site = Site::new().await;
+    let admin = site.admin().await;
+    let now = site.web.clock.now();
+    let (wanted, former) = ("tcp://*:33237", "tcp://*:33238");
+    let mut transaction = site.store.begin().await.unwrap();
+    transaction.save_setting(MESSENGER_ENDPOINT, Some(wanted), false, None, "ann", now).await.unwrap();
+    transaction.commit().await.unwrap();
+    let ids = [("service-1", Role::Service), ("service-2", Role::Service), ("web-1", Role::Web)];
+    register(&site.store, &ids.map(|(id, role)| node(id, role, now))).await;
+    let say = async |values: [&str; 3]| {
+        let mut transaction = site.store.begin().await.unwrap();
+        for ((id, _), value) in ids.iter().zip(values) {
+            let told = NodeSetting {
+                setting: MESSENGER_ENDPOINT.to_owned(),
+                wanted: wanted.to_owned(),
+                in_force: value.to_owned(),
+                fixed: false,
+                since: now,
+                error: (value != wanted).then(|| "the port is taken".to_owned()),
+            };
+            transaction.tell_node_setting(&NodeId::new(*id), &told).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+    };
+    let own_page = format!("/settings/{MESSENGER_ENDPOINT}");
+    let pages = ["/status", "/diagnostics", "/settings", own_page.as_str()];
+    // the standby fell back to its pipe, or stays where it was: the others are where they are to be
+    for fallback in ["", former] {
+        say([wanted, fallback, wanted]).await;
+        for path in pages {
+            let page = site.get(path, Some(&admin)).await.body;
+            assert!(page.contains("the port is taken") && page.contains("a value of its own"), "{path}: {page}");
+            assert!(!page.contains("Go back to"), "{path}: {page}");
+        }
+    }
+    say([former; 3]).await;
+    for path in pages {
+        let page = site.get(path, Some(&admin)).await.body;
+        assert!(
+            page.contains(&format!("Go back to {former}")) && !page.contains("a value of its own"),
+            "{path}: {page}"
+        );
+    }
 }
 
 /// Waits until the database says so.

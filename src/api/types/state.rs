@@ -194,7 +194,7 @@ pub struct SettingOnNode {
     pub fixed: bool,
     /// Why it can't be had.
     pub error: Option<String>,
-    /// The value to save so that it is as before, if it failed.
+    /// The value to save so that it is as before, if it failed and every living node has one and the same in force.
     pub revert_to: Option<String>,
 }
 

@@ -166,6 +166,7 @@ texts! {
     not_yet_in_force: "{node} has not taken up {setting} since {since}: wanted is {wanted}, in force is {value}. If this stays, see whether that node reaches this database.",
     cant_be_had: "{wanted} can't be had: {cause}. It is tried again by itself.",
     cant_be_had_fixed: "{wanted}, which that node's own flag, environment or configuration file says, can't be had: {cause}. It is tried again by itself.",
+    no_way_back: "No former value works for every node: mend what stands in the way on this node, or give it a value of its own (run --set, or its environment).",
     fixed_on_node: "fixed by that node's own flag, environment or configuration file",
     not_taken_up: "not taken up yet",
     setting_applied: "applied", setting_pending: "pending", setting_failed: "failed", on_nodes: "On each node",
@@ -173,7 +174,7 @@ texts! {
     not_known: "(not said yet)", col_in_force: "In force",
     part_settings: "Settings", settings_in_force: "what is wanted is in force on every living node",
     settings_not_in_force: "not in force as wanted: {names}",
-    settings_fix: "Go back to the value that works, above or on the setting's own page, or mend the cause: it is tried again by itself.",
+    settings_fix: "Mend the cause, or go back to the value that works, where that is offered above or on the setting's own page. It is tried again by itself.",
 
     // nodes
     nodes_lead: "Every process of Switchboard that works with this database. One service node is the primary: its dispatchers run. The others stand by and take over when it is gone.", nodes_none: "No node has registered yet.",
