@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::jobs;
+use crate::cluster::{jobs, link_at};
 use crate::support::cluster::{Cluster, Times};
 use crate::support::robot::Robot;
 use crate::support::stage::Stage;
@@ -18,16 +18,6 @@ async fn correct(robot: &Robot, node: &str, address: Option<&str>) -> Value {
     };
     assert_eq!(status, 200, "{answer}");
     answer
-}
-
-/// The way to the service node that this web node has, or tries, by the rows of all.
-async fn endpoint_with(robot: &Robot, state: &str, part: &str) -> Value {
-    eventually(&format!("a link that is {state} at {part}"), async || {
-        let messenger = robot.status().await?["messenger"].clone();
-        let leads = messenger["endpoint"].as_str()?.contains(part);
-        (messenger["state"] == state && leads).then_some(messenger)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -54,7 +44,7 @@ async fn who_says_a_wrong_address_is_reached_where_an_administrator_says() {
     let right = Cluster::address(1);
     let told = correct(&robot, &id, Some(&right)).await;
     assert_eq!((told["address"].as_str(), told["address_override"].as_str()), (Some(&*wrong), Some(&*right)), "{told}");
-    endpoint_with(&robot, "live", &right).await;
+    link_at(&robot, "live", &right).await;
     cluster.until_follows(&robot, &service, PATIENCE).await;
     let run = robot.run("quick").await;
     robot.line_with("quick", &format!("run {run} started")).await;
@@ -70,5 +60,5 @@ async fn who_says_a_wrong_address_is_reached_where_an_administrator_says() {
     })
     .await;
     correct(&late, &id, Some(&format!("{right}:{}", cluster.port))).await;
-    endpoint_with(&late, "live", &right).await;
+    link_at(&late, "live", &right).await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::{SLACK, figure, jobs};
+use crate::cluster::{SLACK, figure, jobs, link_at};
 use crate::support::balancer::number;
 use crate::support::browser::{Browser, PASSWORD};
 use crate::support::cluster::{Cluster, Times, free_port};
@@ -105,11 +105,7 @@ async fn a_port_that_is_taken_leaves_the_link_as_it_was_until_it_is_free() {
     // free again: it is tried again by itself
     drop(taken);
     of_service(&robot, "applied").await;
-    eventually("a link at the other port", async || {
-        let messenger = robot.status().await?["messenger"].clone();
-        so(messenger["state"] == "live" && messenger["endpoint"].as_str()?.ends_with(&port.to_string()))
-    })
-    .await;
+    link_at(&robot, "live", &format!(":{port}")).await;
 }
 
 const LINES: u64 = 12_000;
@@ -170,11 +166,7 @@ async fn neither_a_new_key_nor_another_port_loses_or_repeats_a_line() {
     let there = format!("tcp://127.0.0.1:{port}");
     tokio::join!(
         async {
-            eventually("a link at the other port", async || {
-                let messenger = robot.status().await?["messenger"].clone();
-                so(messenger["state"] == "live" && messenger["endpoint"] == there.as_str())
-            })
-            .await;
+            link_at(&robot, "live", &there).await;
             figure("endpoint moved under 1,000 lines/s: the link leads there", moved.elapsed());
         },
         read_to(&mut socket, &mut follower, LINES)

@@ -134,6 +134,15 @@ impl Pair {
     }
 }
 
+/// Waits until a web node says that its link is in this state and leads to such an endpoint.
+async fn link_at(robot: &Robot, state: &str, part: &str) {
+    eventually(&format!("a link that is {state} at {part}"), async || {
+        let messenger = robot.status().await?["messenger"].clone();
+        so(messenger["state"] == state && messenger["endpoint"].as_str()?.contains(part))
+    })
+    .await;
+}
+
 /// Waits until a process is gone.
 async fn ended(pid: u32) {
     eventually(&format!("the end of process {pid}"), async || so(!lives(pid))).await;
